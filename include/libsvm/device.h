@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Devices: enumerate, open, query, close; acquire and release; copy and fill at shared addresses.
+ */
+#ifndef LIBSVM_DEVICE_H
+#define LIBSVM_DEVICE_H
+
+#include <libsvm/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+/* What a device can do: one bit per promise. */
+#define SVM_CAP_FAULTS (1u << 0)      /* a touch of unmapped managed memory waits until the library brings it */
+#define SVM_CAP_READ_ONLY (1u << 1)   /* its mappings can be read-only */
+#define SVM_CAP_HOST_ALIAS (1u << 2)  /* maps host memory of the shared kind in place */
+#define SVM_CAP_CPU_VISIBLE (1u << 3) /* the CPU can read and write its memory through a mapping */
+#define SVM_CAP_PEER_COPY (1u << 4)   /* copies to and from memory of devices of the same backend directly */
+#define SVM_CAP_COPY_ENGINE (1u << 5) /* has an engine for the library's own copies */
+#define SVM_CAP_WORK (1u << 6)	      /* svm_device_copy() and svm_device_fill() */
+#define SVM_CAP_LAUNCH (1u << 7)      /* svm_soft_launch() */
+#define SVM_CAP_ATOMICS (1u << 8)     /* atomics on its own memory */
+#define SVM_CAP_SYSTEM_ATOMICS (1u << 9) /* atomics on host memory in place, coherent with the CPU */
+#define SVM_CAP_NATIVE (1u << 10)     /* its kernel driver mirrors the address space by itself */
+#define SVM_CAP_NATIVE_UFFD (1u << 11) /* and its faults go through userfaultfd */
+
+#define SVM_NAME_LENGTH 64u
+
+struct svm_device_info {
+	size_t size;		    /* set by the caller to sizeof(struct svm_device_info) */
+	char name[SVM_NAME_LENGTH]; /* what svm_device_open() takes, or was given */
+	char backend[16];
+	uint32_t id;   /* svm_device_id(); ~0 for one that is only enumerated */
+	uint32_t caps; /* SVM_CAP_* */
+	uint64_t memory_size; /* bytes of its own memory */
+	uint64_t memory_used; /* bytes of it that hold storage of this space */
+	uint64_t va_start;    /* first address it reaches */
+	uint64_t va_end;      /* end of what it reaches, exclusive */
+	uint32_t n_engines;
+	uint32_t is_lost;
+};
+
+/*
+ * List devices that can be opened. *n_infos is the room on entry and the number that exist on
+ * return, which may be larger. infos[i].size must be set. infos may be NULL with *n_infos 0.
+ * A soft device is listed once and can be opened any number of times.
+ * Errors: -EINVAL, -ECHILD.
+ */
+int svm_device_enumerate(struct svm_space *space, struct svm_device_info *infos, size_t *n_infos);
+
+/*
+ * Open a device by name: "BACKEND[:WHICH][:KEY=VALUE...]", for example "soft:memory=64M:faults=off"
+ * (soft.h lists the soft device's keys). Hints and memory of the space hold for it from now on.
+ *
+ * Errors: -EINVAL (name, unknown key or value); -ENOENT (no such device); -ENODEV (no such backend);
+ * -ENOSPC (SVM_MAX_DEVICES are open); -ERANGE (it cannot reach the window or registered memory);
+ * -ENOMEM, -EMFILE, -EAGAIN from the kernel; -ECHILD.
+ */
+int svm_device_open(struct svm_space *space, const char *name, struct svm_device **ret_device);
+
+/*
+ * Close a device: what only it holds comes home first, then hints that name it revert to none. A
+ * lost device closes too. NULL is accepted. Waits for transitions.
+ * Errors: -EBUSY (an access of it is open, or memory is pinned on it); -ENOMEM (no room on the host
+ * for its bytes: nothing is closed); -ECHILD.
+ */
+int svm_device_close(struct svm_device *device);
+
+/* Describe an open device. Errors: -EINVAL (info->size), -ECHILD. */
+int svm_device_query(struct svm_device *device, struct svm_device_info *info);
+
+/* The small number that stands for it in locations, masks and hints; reused after close. */
+uint32_t svm_device_id(struct svm_device *device);
+
+/* Location of its memory. */
+struct svm_location svm_device_location(struct svm_device *device);
+
+struct svm_access_range {
+	void *addr;
+	uint64_t size;	 /* bytes; the span is rounded to pages */
+	uint32_t access; /* enum svm_access_mode */
+	uint32_t reserved;
+};
+
+/* Memory handed to a device, from acquire to release. */
+struct svm_access;
+
+#define SVM_ACQUIRE_TRY (1u << 0) /* -EBUSY instead of waiting for fences of other work */
+
+/*
+ * Hand memory to a device: every page becomes present and bound for it (moved, duplicated or mapped
+ * in place as the hints say) and stays so until released. *ret_ready (may be NULL: then the call
+ * waits) signals when the device may start; its status is what went wrong, and then nothing is held.
+ * While a device that cannot fault holds a page, a CPU touch waits for the release and its fence.
+ *
+ * Errors at once: span errors; -EINVAL; -ENODEV (lost); -EACCES (no-access hint); -ENOMEM; -ECHILD.
+ * Errors at once or in the fence: -EBUSY (another device holds a page, one of the two for write,
+ * and has not released it); -ENOSPC; -ENOLINK; -EIO (poisoned); -ENODEV (lost meanwhile).
+ * The caller owns *ret_access and ends it with svm_release(), also when the fence says failure.
+ */
+int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges, uint32_t flags,
+		struct svm_access **ret_access, struct svm_fence **ret_ready);
+
+/*
+ * End an access: pages stay where they are and are free to move once done (may be NULL: now) has
+ * signalled. The library keeps its own reference to done. access is gone after the call, also when
+ * the device was lost. NULL is accepted. Errors: -ECHILD.
+ */
+int svm_release(struct svm_access *access, struct svm_fence *done);
+
+/*
+ * Copy size bytes from src to dst, or fill dst with size bytes of value, by the device's engine,
+ * through shared addresses: the spans are acquired, the work runs after wait (may be NULL), and they
+ * are released at its end, which is *ret_done (may be NULL: then the call waits). The spans must
+ * not overlap. Works on any byte alignment.
+ *
+ * Errors: as svm_acquire(); -EOPNOTSUPP (no SVM_CAP_WORK); -EINVAL (overlap).
+ */
+int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint64_t size, struct svm_fence *wait,
+		    struct svm_fence **ret_done);
+int svm_device_fill(struct svm_device *device, void *dst, uint8_t value, uint64_t size, struct svm_fence *wait,
+		    struct svm_fence **ret_done);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
