@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Finding a backend by name: those linked in, then plug-ins. */
+#ifndef SVM_BACKEND_FIND_H
+#define SVM_BACKEND_FIND_H
+
+#include "log.h"
+#include <libsvm/backend.h>
+
+/* The table of the backend whose name is the first length bytes of name, checked and with defaults for optional ops in *ret_ops. -ENODEV: none. */
+int svm_backend_find(const char *name, size_t length, const struct svm_log *log, struct svm_backend_ops *ret_ops);
+/* The i-th backend that is linked in, or -ENOENT past the last. */
+int svm_backend_nth(unsigned int i, const struct svm_log *log, struct svm_backend_ops *ret_ops);
+/* Capabilities fit the ops and each other: 0, or -EPROTO with a log line. */
+int svm_backend_check_caps(const struct svm_backend_ops *ops, const struct svm_backend_caps *caps,
+			   const struct svm_log *log);
+
+#endif

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+#include "device.h"
+
+#include "backend.h"
+#include "sys.h"
+#include <errno.h>
+#include <string.h>
+
+/* The watchdog looks this often within the time allowed. */
+#define WATCHDOG_LOOKS 4u
+
+static void run_waiters(struct svm_list *ready)
+{
+	svm_list_for_each_safe(node, tmp, ready) {
+		struct svm_point_waiter *waiter = svm_list_entry(node, struct svm_point_waiter, node);
+
+		svm_list_del(node);
+		waiter->fn(waiter);
+	}
+}
+
+/* LOCKING: device->lock. Move waiters whose point is reached to ready. */
+static void collect(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
+{
+	struct svm_timeline_state *state = &device->timelines[t];
+
+	svm_list_for_each_safe(node, tmp, &state->waiters) {
+		struct svm_point_waiter *waiter = svm_list_entry(node, struct svm_point_waiter, node);
+
+		if (waiter->value > state->completed)
+			continue;
+		waiter->status = 0;
+		svm_list_del(node);
+		svm_list_add_tail(ready, node);
+	}
+}
+
+/* LOCKING: device->lock. All waiters end with the reason. */
+static void collect_all(struct svm_device *device, int reason, struct svm_list *ready)
+{
+	for (unsigned int t = 0; t < SVM_TIMELINES; t++) {
+		struct svm_list *waiters = &device->timelines[t].waiters;
+
+		svm_list_for_each(node, waiters)
+			svm_list_entry(node, struct svm_point_waiter, node)->status = reason;
+		svm_list_splice_tail(ready, waiters);
+	}
+}
+
+/* LOCKING: device->lock. Ask the backend how far it is. Returns why it is lost, or 0. */
+static int look(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
+{
+	uint64_t value = device->timelines[t].completed;
+	int r = device->ops.completed(device->dev, t, &value);
+
+	if (value > device->timelines[t].completed)
+		device->timelines[t].completed = value;
+	collect(device, t, ready);
+	return r < 0 ? r : 0;
+}
+
+static void arm_watchdog(struct svm_device *device)
+{
+	uint64_t step = device->ctx->op_timeout_ns / WATCHDOG_LOOKS;
+
+	svm_loop_set_timer(device->loop, &device->watchdog, svm_sys->clock_ns() + step);
+}
+
+/* LOCKING: device->lock. When the oldest wait of the library's own timelines began; 0: none. Work of the application
+ * may take as long as it likes. */
+static uint64_t oldest_wait(const struct svm_device *device)
+{
+	uint64_t since = 0;
+
+	for (unsigned int t = 0; t < SVM_TIMELINE_WORK; t++) {
+		const struct svm_list *waiters = &device->timelines[t].waiters;
+
+		svm_list_for_each(node, waiters) {
+			const struct svm_point_waiter *w = svm_list_entry(node, struct svm_point_waiter, node);
+
+			if (since == 0 || w->since_ns < since)
+				since = w->since_ns;
+		}
+	}
+	return since;
+}
+
+static void watchdog_fired(struct svm_timer *timer)
+{
+	struct svm_device *device = svm_container_of(timer, struct svm_device, watchdog);
+	uint64_t now = svm_sys->clock_ns();
+	uint64_t since;
+
+	svm_lock(&device->lock);
+	since = oldest_wait(device);
+	svm_unlock(&device->lock);
+	if (since == 0 || svm_device_is_lost(device))
+		return;
+	if (now - since < device->ctx->op_timeout_ns) {
+		arm_watchdog(device);
+		return;
+	}
+	svm_trace_event(&device->ctx->trace, &(struct svm_event){.kind = SVM_EVENT_WATCHDOG,
+								 .device = device->id,
+								 .value = (now - since) / 1000000u});
+	svm_error(&device->ctx->log, "device %s: an operation takes over %llu ms, given up", device->name,
+		  (unsigned long long)((now - since) / 1000000u));
+	svm_device_lose(device, -ENODEV);
+}
+
+static void event_ready(struct svm_watch *watch)
+{
+	struct svm_device *device = svm_container_of(watch, struct svm_device, event_watch);
+	struct svm_list ready;
+	int lost = 0;
+
+	svm_list_init(&ready);
+	device->ops.event_ack(device->dev);
+	svm_lock(&device->lock);
+	for (unsigned int t = 0; t < SVM_TIMELINES; t++) {
+		int r = look(device, (enum svm_timeline)t, &ready);
+
+		lost = lost ? lost : r;
+	}
+	svm_unlock(&device->lock);
+	run_waiters(&ready);
+	if (lost)
+		svm_device_lose(device, lost);
+	if (svm_device_is_lost(device) && !device->lost_handled) {
+		device->lost_handled = true;
+		/* A dead device's fd may stay readable for ever. */
+		svm_loop_remove_watch(device->loop, &device->event_watch);
+		if (svm_device_has(device, SVM_CAP_FAULTS))
+			svm_loop_remove_watch(device->loop, &device->fault_watch);
+		device->on_lost(device);
+	}
+}
+
+static void fault_ready(struct svm_watch *watch)
+{
+	struct svm_device *device = svm_container_of(watch, struct svm_device, fault_watch);
+
+	device->on_faults(device);
+}
+
+void svm_device_lose(struct svm_device *device, int reason)
+{
+	struct svm_list ready;
+	int expected = 0;
+
+	svm_list_init(&ready);
+	svm_lock(&device->lock);
+	if (!atomic_compare_exchange_strong(&device->lost, &expected, reason)) {
+		svm_unlock(&device->lock);
+		return;
+	}
+	collect_all(device, reason, &ready);
+	svm_unlock(&device->lock);
+	svm_error(&device->ctx->log, "device %s: lost (error %d)", device->name, -reason);
+	svm_trace_event(&device->ctx->trace,
+			&(struct svm_event){.kind = SVM_EVENT_DEVICE_LOST, .device = device->id, .value = (uint64_t)-reason});
+	/* After kill() nothing of it writes host memory any more: only then may waiters go on. It makes event_fd readable, which
+	 * leads to on_lost(). */
+	device->ops.kill(device->dev);
+	run_waiters(&ready);
+}
+
+bool svm_device_wait(struct svm_device *device, const struct svm_point *point, struct svm_point_waiter *waiter)
+{
+	struct svm_timeline_state *state = &device->timelines[point->timeline];
+	struct svm_list ready;
+	bool first = false;
+	bool done;
+	int lost = 0;
+
+	svm_list_init(&ready);
+	waiter->value = point->value;
+	waiter->since_ns = svm_sys->clock_ns();
+	svm_lock(&device->lock);
+	if (point->value > state->completed)
+		lost = look(device, point->timeline, &ready);
+	done = point->value <= state->completed;
+	waiter->status = 0;
+	if (!done && svm_device_is_lost(device)) {
+		waiter->status = atomic_load(&device->lost);
+		done = true;
+	}
+	if (!done) {
+		first = oldest_wait(device) == 0;
+		svm_list_add_tail(&state->waiters, &waiter->node);
+	}
+	svm_unlock(&device->lock);
+	if (first && point->timeline != SVM_TIMELINE_WORK && !device->watchdog.armed)
+		arm_watchdog(device);
+	run_waiters(&ready);
+	if (lost)
+		svm_device_lose(device, lost);
+	return done;
+}
+
+bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline, struct svm_point_waiter *waiter)
+{
+	struct svm_point point = {.timeline = timeline};
+
+	svm_lock(&device->lock);
+	point.value = device->timelines[timeline].submitted;
+	svm_unlock(&device->lock);
+	return svm_device_wait(device, &point, waiter);
+}
+
+static int note(struct svm_device *device, int r, const struct svm_point *point)
+{
+	struct svm_timeline_state *state = &device->timelines[point->timeline];
+
+	if (r < 0)
+		return r;
+	svm_lock(&device->lock);
+	if (point->value > state->submitted)
+		state->submitted = point->value;
+	svm_unlock(&device->lock);
+	return 0;
+}
+
+int svm_device_bind(struct svm_device *device, const struct svm_bind *binds, size_t n_binds,
+		    struct svm_point *ret_point)
+{
+	svm_trace_count(&device->ctx->trace, SVM_COUNT_BINDS, n_binds);
+	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_BIND};
+	return note(device, device->ops.bind(device->dev, binds, n_binds, ret_point), ret_point);
+}
+
+int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies, uint32_t flags,
+		      struct svm_point *ret_point)
+{
+	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_COPY};
+	return note(device, device->ops.copy(device->dev, copies, n_copies, flags, ret_point), ret_point);
+}
+
+int svm_device_work(struct svm_device *device, const struct svm_work *work, struct svm_point *ret_point)
+{
+	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_WORK};
+	return note(device, device->ops.work(device->dev, work, ret_point), ret_point);
+}
+
+int svm_device_launch(struct svm_device *device, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+		      const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point)
+{
+	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_WORK};
+	return note(device, device->ops.launch(device->dev, kernel, args, args_size, n, ret_point), ret_point);
+}
+
+static void forward_log(void *data, int level, const char *line)
+{
+	svm_log_line(data, level, "%s", line);
+}
+
+static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const char *options)
+{
+	struct svm_backend_open args = {
+		.size = sizeof(args),
+		.options = options,
+		.window_base = ctx->host.window_base,
+		.window_size = ctx->host.window_size,
+		.host_fd = ctx->host.memfd,
+		.log = forward_log,
+		.log_data = &ctx->log,
+	};
+	int r = device->ops.open(&args, &device->dev);
+
+	if (r < 0)
+		return r;
+	device->ops.caps(device->dev, &device->caps);
+	r = svm_backend_check_caps(&device->ops, &device->caps, &ctx->log);
+	if (r == 0 && (device->caps.va_start > ctx->host.window_base ||
+		       device->caps.va_end < ctx->host.window_base + ctx->host.window_size)) {
+		svm_error(&ctx->log, "device %s: reaches [%llx, %llx), not the window", device->name,
+			  (unsigned long long)device->caps.va_start, (unsigned long long)device->caps.va_end);
+		r = -ERANGE;
+	}
+	if (r < 0)
+		device->ops.close(device->dev);
+	return r;
+}
+
+int svm_device_new(struct svm_ctx *ctx, const char *name, struct svm_device **ret_device)
+{
+	const char *colon = strchr(name, ':');
+	size_t length = colon ? (size_t)(colon - name) : strlen(name);
+	struct svm_device *device;
+	int r;
+
+	if (strlen(name) >= SVM_NAME_LENGTH * 2u)
+		return -EINVAL;
+	device = svm_arena_map(sizeof(*device));
+	if (!device)
+		return -ENOMEM;
+	device->ctx = ctx;
+	strncpy(device->name, name, sizeof(device->name) - 1u);
+	r = svm_backend_find(name, length, &ctx->log, &device->ops);
+	if (r == 0)
+		r = open_backend(ctx, device, colon ? colon + 1 : "");
+	if (r < 0) {
+		svm_arena_unmap(device, sizeof(*device));
+		return r;
+	}
+	svm_lock_init(&device->lock, SVM_RANK_FENCE);
+	svm_lock_init(&device->blocks_lock, SVM_RANK_STORE);
+	svm_list_init(&device->blocks);
+	atomic_init(&device->n_users, 1u);
+	sem_init(&device->unused, 0, 0);
+	for (unsigned int t = 0; t < SVM_TIMELINES; t++)
+		svm_list_init(&device->timelines[t].waiters);
+	svm_store_init(&device->store, &device->ops, device->dev, device->caps.memory_size);
+	svm_arena_account(&ctx->arena, (int64_t)sizeof(*device));
+	device->loop = ctx->loops[0];
+	device->watchdog.fire = watchdog_fired;
+	*ret_device = device;
+	return 0;
+}
+
+int svm_device_start(struct svm_device *device)
+{
+	int r;
+
+	device->event_watch.fd = device->ops.event_fd(device->dev);
+	device->event_watch.ready = event_ready;
+	r = svm_loop_add_watch(device->loop, &device->event_watch);
+	if (r < 0 || !svm_device_has(device, SVM_CAP_FAULTS))
+		return r;
+	device->fault_watch.fd = device->ops.fault_fd(device->dev);
+	device->fault_watch.ready = fault_ready;
+	r = svm_loop_add_watch(device->loop, &device->fault_watch);
+	if (r < 0)
+		svm_loop_remove_watch(device->loop, &device->event_watch);
+	return r;
+}
+
+void svm_device_stop(struct svm_device *device)
+{
+	svm_loop_remove_watch(device->loop, &device->event_watch);
+	if (svm_device_has(device, SVM_CAP_FAULTS))
+		svm_loop_remove_watch(device->loop, &device->fault_watch);
+	svm_loop_cancel_timer(device->loop, &device->watchdog);
+}
+
+void svm_device_get(struct svm_device *device)
+{
+	atomic_fetch_add(&device->n_users, 1u);
+}
+
+void svm_device_put(struct svm_device *device)
+{
+	if (atomic_fetch_sub(&device->n_users, 1u) == 1u)
+		sem_post(&device->unused);
+}
+
+void svm_device_drain(struct svm_device *device)
+{
+	svm_device_put(device);
+	while (sem_wait(&device->unused) < 0)
+		; /* EINTR: the only error there can be */
+}
+
+void svm_device_delete(struct svm_device *device)
+{
+	sem_destroy(&device->unused);
+	device->ops.close(device->dev);
+	svm_store_finish(&device->store);
+	svm_lock_finish(&device->lock);
+	svm_lock_finish(&device->blocks_lock);
+	svm_arena_account(&device->ctx->arena, -(int64_t)sizeof(*device));
+	svm_arena_unmap(device, sizeof(*device));
+}

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+#include "fault.h"
+
+#include <errno.h>
+
+static uint64_t page_of(uint64_t addr)
+{
+	return svm_align_down(addr, SVM_PAGE_SIZE);
+}
+
+static void trace_fault(struct svm_ctx *ctx, uint32_t kind, uint32_t device, uint64_t addr, uint64_t value)
+{
+	svm_trace_event(&ctx->trace, &(struct svm_event){
+					     .kind = kind, .addr = addr, .size = SVM_PAGE_SIZE, .device = device, .value = value});
+}
+
+/* Let the touching thread try again: it faults once more if the page is still not there. */
+static void wake_page(struct svm_ctx *ctx, uint64_t addr)
+{
+	const struct svm_uffd *uffd = &ctx->host.uffd;
+	int r;
+
+	if (addr - ctx->host.window_base >= ctx->host.window_size)
+		uffd = &ctx->host.reg_uffd;
+	r = svm_uffd_wake(uffd, page_of(addr), SVM_PAGE_SIZE);
+	if (r < 0)
+		svm_warn(&ctx->log, "fault at %llx: cannot wake (error %d)", (unsigned long long)addr, -r);
+}
+
+/* Queue on the block of addr and run it. */
+static int submit(struct svm_ctx *ctx, uint64_t addr, struct svm_request *request)
+{
+	struct svm_block *block;
+	int r;
+
+	svm_rwlock_read(&ctx->tree_lock);
+	r = svm_block_get(ctx, addr, &block);
+	if (r == 0) {
+		request->block = block;
+		svm_block_pages(block, addr, addr + SVM_PAGE_SIZE, &request->pages);
+		svm_request_queue(request);
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+	if (r == 0)
+		svm_block_run(block);
+	return r;
+}
+
+static uint64_t request_addr(const struct svm_request *request)
+{
+	unsigned int page = 0;
+
+	svm_mask_run(&request->pages, &page);
+	return request->block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
+}
+
+static void poison_done(struct svm_request *request)
+{
+	struct svm_ctx *ctx = request->data;
+	uint64_t addr = request_addr(request);
+
+	if (request->status < 0)
+		wake_page(ctx, addr);
+	svm_pool_put(&ctx->request_pool, request);
+}
+
+/* The touch has been served, or cannot be: then it ends in a signal, never in a hang or wrong bytes. */
+static void cpu_fault_done(struct svm_request *request)
+{
+	struct svm_ctx *ctx = request->data;
+	struct svm_block *block = request->block;
+	struct svm_request again;
+	uint64_t addr;
+
+	if (request->status == 0) {
+		svm_pool_put(&ctx->request_pool, request);
+		return;
+	}
+	addr = request_addr(request);
+	trace_fault(ctx, SVM_EVENT_REFUSED, ~0u, addr, (uint64_t)-request->status);
+	again = (struct svm_request){.block = block,
+				     .kind = SVM_REQUEST_POISON,
+				     .pages = request->pages,
+				     .done = poison_done,
+				     .data = ctx};
+	*request = again;
+	if (submit(ctx, addr, request) < 0) {
+		wake_page(ctx, addr);
+		svm_pool_put(&ctx->request_pool, request);
+	}
+}
+
+static void cpu_fault(struct svm_ctx *ctx, uint64_t addr, bool write)
+{
+	struct svm_request *request = svm_pool_get(&ctx->request_pool);
+
+	svm_trace_count(&ctx->trace, SVM_COUNT_CPU_FAULTS, 1);
+	trace_fault(ctx, SVM_EVENT_CPU_FAULT, ~0u, addr, write);
+	if (!request) {
+		wake_page(ctx, addr);
+		return;
+	}
+	request->kind = SVM_REQUEST_ACCESS;
+	request->agent = SVM_AGENT_CPU;
+	request->cause = SVM_CAUSE_FAULT;
+	request->write = write;
+	request->done = cpu_fault_done;
+	request->data = ctx;
+	if (submit(ctx, addr, request) < 0) {
+		/* Freed, or unregistered, since: what is there now decides. */
+		wake_page(ctx, addr);
+		svm_pool_put(&ctx->request_pool, request);
+	}
+}
+
+static void forget_done(struct svm_request *request)
+{
+	struct svm_ctx *ctx = request->data;
+
+	svm_pool_put(&ctx->request_pool, request);
+}
+
+/* The application took registered memory away, or asked for zeros: what devices hold of it is not wanted. */
+static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
+{
+	uint64_t from = svm_align_down(start, SVM_BLOCK_SIZE);
+
+	if (unmapped)
+		svm_trace_event(&ctx->trace, &(struct svm_event){.kind = SVM_EVENT_UNMAPPED,
+								 .addr = start,
+								 .size = end - start,
+								 .device = ~0u});
+	for (uint64_t addr = from; addr < end; addr += SVM_BLOCK_SIZE) {
+		struct svm_request *request = svm_pool_get(&ctx->request_pool);
+		struct svm_block *block = NULL;
+
+		if (!request)
+			return;
+		svm_rwlock_read(&ctx->tree_lock);
+		if (svm_range_find(ctx, svm_max_u64(addr, start)))
+			block = svm_block_find(ctx, svm_max_u64(addr, start));
+		if (block) {
+			request->block = block;
+			request->kind = SVM_REQUEST_DISCARD;
+			request->done = forget_done;
+			request->data = ctx;
+			svm_block_pages(block, start, end, &request->pages);
+			svm_mask_and(&request->pages, &block->managed);
+			svm_request_queue(request);
+		}
+		svm_rwlock_unlock(&ctx->tree_lock);
+		if (block)
+			svm_block_run(block);
+		else
+			svm_pool_put(&ctx->request_pool, request);
+	}
+	if (unmapped) {
+		svm_rwlock_write(&ctx->tree_lock);
+		for (uint64_t addr = start; addr < end;) {
+			struct svm_tree_node *node = svm_tree_find_from(&ctx->ranges, addr);
+			uint64_t stop;
+
+			if (!node || node->start >= end)
+				break;
+			addr = svm_max_u64(addr, node->start);
+			stop = svm_min_u64(end, node->end);
+			if (!svm_range_of(node)->alloc->dying)
+				(void)svm_range_update(ctx, addr, stop, NULL, 0, (1u << SVM_ADVICE_KINDS) - 1u);
+			addr = stop;
+		}
+		svm_rwlock_unlock(&ctx->tree_lock);
+	}
+}
+
+static void handle_message(struct svm_ctx *ctx, const struct uffd_msg *message)
+{
+	uint64_t flags;
+
+	switch (message->event) {
+	case UFFD_EVENT_PAGEFAULT:
+		flags = message->arg.pagefault.flags;
+		cpu_fault(ctx, page_of(message->arg.pagefault.address),
+			  (flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0);
+		break;
+	case UFFD_EVENT_REMOVE:
+		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, false);
+		break;
+	case UFFD_EVENT_UNMAP:
+		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, true);
+		break;
+	case UFFD_EVENT_REMAP:
+		pages_gone(ctx, message->arg.remap.from, message->arg.remap.from + message->arg.remap.len, true);
+		break;
+	default:
+		svm_warn(&ctx->log, "userfaultfd: unknown event %u", message->event);
+	}
+}
+
+static void messages_read(struct svm_reader *reader, ssize_t n)
+{
+	struct svm_fault_source *source = svm_container_of(reader, struct svm_fault_source, reader);
+	/* The reader's buffer is reused only after this returns. */
+	size_t count = n > 0 ? (size_t)n / sizeof(source->messages[0]) : 0;
+
+	if (n < 0) {
+		svm_error(&source->ctx->log, "userfaultfd: read fails (error %d)", (int)-n);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		handle_message(source->ctx, &source->messages[i]);
+}
+
+int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct svm_loop *loop, int fd)
+{
+	source->ctx = ctx;
+	source->loop = loop;
+	source->reader.fd = fd;
+	source->reader.buffer = source->messages;
+	source->reader.size = sizeof(source->messages);
+	source->reader.data = messages_read;
+	return svm_loop_add_reader(loop, &source->reader);
+}
+
+void svm_fault_stop(struct svm_fault_source *source)
+{
+	svm_loop_remove_reader(source->loop, &source->reader);
+}
+
+/* A device's fault under way. */
+struct device_fault {
+	struct svm_request request;
+	struct svm_device *device;
+	struct svm_device_fault fault;
+};
+_Static_assert(sizeof(struct device_fault) <= SVM_REQUEST_OBJECT, "device faults come from the request pool");
+
+static void answer(struct svm_device *device, const struct svm_device_fault *fault, int status)
+{
+	int r;
+
+	if (svm_device_is_lost(device))
+		return;
+	if (status < 0)
+		trace_fault(device->ctx, SVM_EVENT_REFUSED, device->id, fault->addr, (uint64_t)-status);
+	r = device->ops.fault_done(device->dev, fault, status);
+	if (r < 0)
+		svm_device_lose(device, r);
+}
+
+static void device_fault_done(struct svm_request *request)
+{
+	struct device_fault *fault = svm_container_of(request, struct device_fault, request);
+	struct svm_device *device = fault->device;
+
+	answer(device, &fault->fault, request->status);
+	svm_pool_put(&device->ctx->request_pool, fault);
+	svm_device_put(device);
+}
+
+static void device_fault(struct svm_device *device, const struct svm_device_fault *reported)
+{
+	struct svm_ctx *ctx = device->ctx;
+	struct device_fault *fault = svm_pool_get(&ctx->request_pool);
+	int r;
+
+	svm_trace_count(&ctx->trace, SVM_COUNT_DEVICE_FAULTS, 1);
+	trace_fault(ctx, SVM_EVENT_DEVICE_FAULT, device->id, reported->addr, reported->access == SVM_ACCESS_WRITE);
+	if (!fault) {
+		answer(device, reported, 0); /* it faults again */
+		return;
+	}
+	fault->device = device;
+	fault->fault = *reported;
+	fault->request.kind = SVM_REQUEST_ACCESS;
+	fault->request.agent = device->agent;
+	fault->request.cause = SVM_CAUSE_FAULT;
+	fault->request.write = reported->access == SVM_ACCESS_WRITE;
+	fault->request.done = device_fault_done;
+	svm_device_get(device);
+	r = submit(ctx, page_of(reported->addr), &fault->request);
+	if (r < 0) {
+		answer(device, reported, r);
+		svm_pool_put(&ctx->request_pool, fault);
+		svm_device_put(device);
+	}
+}
+
+void svm_fault_read_device(struct svm_device *device)
+{
+	struct svm_device_fault faults[SVM_FAULT_BATCH];
+	int n = device->ops.fault_read(device->dev, faults, SVM_FAULT_BATCH);
+
+	if (n < 0) {
+		svm_device_lose(device, n);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		device_fault(device, &faults[i]);
+}
+
+static void settle_done(struct svm_request *request)
+{
+	struct svm_device *device = request->data;
+
+	svm_pool_put(&device->ctx->request_pool, request);
+	svm_device_put(device);
+}
+
+/* LOCKING: none. One block looks at its devices again; false: none is left that knows the device. */
+static bool prompt_one(struct svm_device *device)
+{
+	struct svm_ctx *ctx = device->ctx;
+	struct svm_request *request = svm_pool_get(&ctx->request_pool);
+	struct svm_block_device *entry;
+	struct svm_block *block = NULL;
+
+	if (!request) {
+		svm_error(&ctx->log, "device %s: no memory to report its loss to all blocks", device->name);
+		return false;
+	}
+	svm_rwlock_read(&ctx->tree_lock);
+	svm_lock(&device->blocks_lock);
+	if (!svm_list_empty(&device->blocks)) {
+		entry = svm_list_entry(device->blocks.next, struct svm_block_device, node);
+		block = entry->block;
+		/* Each is prompted once: those dealt with leave the list, the others go to its end. */
+		svm_list_del(&entry->node);
+		svm_list_add_tail(&device->blocks, &entry->node);
+	}
+	svm_unlock(&device->blocks_lock);
+	if (block) {
+		request->block = block;
+		request->kind = SVM_REQUEST_POISON; /* of no pages: any request notices the loss */
+		request->done = settle_done;
+		request->data = device;
+		svm_device_get(device);
+		svm_request_queue(request);
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+	if (block)
+		svm_block_run(block);
+	else
+		svm_pool_put(&ctx->request_pool, request);
+	return block != NULL;
+}
+
+void svm_fault_device_lost(struct svm_device *device)
+{
+	uint64_t n = 0;
+
+	svm_lock(&device->blocks_lock);
+	svm_list_for_each(node, &device->blocks)
+		n++;
+	svm_unlock(&device->blocks_lock);
+	while (n-- > 0 && prompt_one(device))
+		;
+	svm_evict_run(device->ctx, device);
+}

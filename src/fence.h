@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fences: the public object, and how the core waits for one.
+ *
+ * A fence signals once; waiters added before run then, in the signalling thread, with no lock held.
+ * References: the application's, and one for whoever will signal it.
+ */
+#ifndef SVM_FENCE_H
+#define SVM_FENCE_H
+
+#include "ctx.h"
+#include "lock.h"
+#include "loop.h"
+#include "util.h"
+#include <libsvm/fence.h>
+#include <pthread.h>
+
+struct svm_fence_waiter {
+	struct svm_list node;
+	void (*fn)(struct svm_fence_waiter *waiter, int status);
+};
+
+struct svm_fence {
+	struct svm_ctx *ctx;
+	struct svm_lock lock; /* FENCE: all below */
+	pthread_cond_t cond;
+	struct svm_list waiters;
+	int event_fd;	    /* -1 until exported */
+	int status;	    /* valid once signalled */
+	bool signalled;
+	bool by_application; /* svm_fence_signal() is allowed */
+	/* Imported: watched until readable. */
+	struct svm_watch watch;
+	bool watched;
+	uint32_t refs; /* atomic */
+};
+
+/* A fence with one reference. NULL: no memory. */
+struct svm_fence *svm_fence_new(struct svm_ctx *ctx);
+/* Signal; the first call wins, later ones do nothing and return false. */
+bool svm_fence_complete(struct svm_fence *fence, int status);
+/* Add a waiter, or return true if it has signalled (the waiter is not used then). */
+bool svm_fence_add_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter, int *ret_status);
+/* Take a waiter back; false if it runs or ran already. */
+bool svm_fence_remove_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter);
+/* Wait as svm_fence_wait(), without the fork check. */
+int svm_fence_block(struct svm_fence *fence, int64_t timeout_ns);
+/* Import an fd of which the fence becomes the owner. */
+int svm_fence_watch_fd(struct svm_fence *fence, int fd);
+int svm_fence_export_fd(struct svm_fence *fence, int *ret_fd);
+void svm_fence_get(struct svm_fence *fence);
+/* A reference becomes the application's, which ends it with svm_fence_unref(). */
+struct svm_fence *svm_fence_hand_out(struct svm_fence *fence);
+void svm_fence_put(struct svm_fence *fence);
+
+#endif

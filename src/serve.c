@@ -1,0 +1,1130 @@
+/* SPDX-License-Identifier: MIT */
+#include "serve.h"
+
+#include "sys.h"
+#include "transition.h"
+#include <errno.h>
+#include <semaphore.h>
+
+/* Pages that a first touch makes at once where huge pages are not used: what the kernel's fault-around does for files
+ * (fault_around_bytes, mm/memory.c). */
+#define POPULATE_UNIT UINT64_C(65536)
+
+enum verdict {
+	VERDICT_DONE,  /* request->status says how */
+	VERDICT_WAIT,  /* something in the way passes by itself */
+	VERDICT_START, /* a transition is set up */
+	VERDICT_AGAIN, /* something changed: look again */
+};
+
+/* What stands in the way of a step. */
+enum conflict {
+	CONFLICT_NONE,
+	CONFLICT_PASSES, /* released, waits for its fence */
+	CONFLICT_HELD,
+};
+
+static bool hold_conflicts(const struct svm_hold *hold, const struct svm_step *step)
+{
+	uint32_t a = hold->agent;
+
+	if (hold->dead)
+		return false;
+	if ((step->stops & (1u << a)) && svm_mask_intersects(&step->revoke[a], &hold->pages))
+		return true;
+	if (hold->write && (step->stops & (1u << a)) && svm_mask_intersects(&step->protect[a], &hold->pages))
+		return true;
+	if (!hold->store)
+		return false;
+	/* Others read and write that storage behind our back: it neither goes nor gets a second copy. */
+	return ((step->drops & (1u << a)) && svm_mask_intersects(&step->drop[a], &hold->pages)) ||
+	       ((step->copies & (1u << a)) && svm_mask_intersects(&step->copy[a], &hold->pages));
+}
+
+static enum conflict find_conflict(const struct svm_block *block, const struct svm_step *step)
+{
+	enum conflict found = CONFLICT_NONE;
+
+	svm_list_for_each(node, &block->holds) {
+		const struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
+
+		if (!hold_conflicts(hold, step))
+			continue;
+		if (!hold->released)
+			return CONFLICT_HELD;
+		found = CONFLICT_PASSES;
+	}
+	return found;
+}
+
+/* A new hold of agent would clash with one that another agent has: both on a page, one of them for write. Agents
+ * that both map host memory in place may, if atomics across them are asked for. */
+static enum conflict hold_clash(const struct svm_block *block, const struct svm_hold *wanted, bool shared)
+{
+	enum conflict found = CONFLICT_NONE;
+
+	svm_list_for_each(node, &block->holds) {
+		const struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
+
+		if (hold->dead || hold->agent == wanted->agent || !svm_mask_intersects(&hold->pages, &wanted->pages))
+			continue;
+		if (!hold->write && !wanted->write && !hold->store && !wanted->store)
+			continue;
+		if (shared && !hold->store && !wanted->store)
+			continue;
+		if (!hold->released)
+			return CONFLICT_HELD;
+		found = CONFLICT_PASSES;
+	}
+	return found;
+}
+
+/* Pages that other agents hold: neighbours of a fault stay away from them. */
+static void held_by_others(const struct svm_block *block, uint32_t agent, struct svm_mask *ret_pages)
+{
+	svm_mask_zero(ret_pages);
+	svm_list_for_each(node, &block->holds) {
+		const struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
+
+		if (hold->agent != agent && !hold->dead)
+			svm_mask_or(ret_pages, &hold->pages);
+	}
+}
+
+static enum verdict done(struct svm_request *request, int status)
+{
+	request->status = status;
+	return VERDICT_DONE;
+}
+
+static enum verdict conflict_verdict(struct svm_request *request, enum conflict conflict)
+{
+	if (conflict == CONFLICT_PASSES)
+		return request->flags & SVM_REQUEST_TRY ? done(request, -EAGAIN) : VERDICT_WAIT;
+	/* A touch has nobody to tell; everyone else is told. */
+	if (request->kind == SVM_REQUEST_ACCESS &&
+	    (request->cause == SVM_CAUSE_FAULT || (request->flags & SVM_REQUEST_PATIENT)))
+		return VERDICT_WAIT;
+	return done(request, -EBUSY);
+}
+
+static struct svm_transition *transition_new(struct svm_request *request, enum svm_transition_kind kind)
+{
+	struct svm_transition *t = svm_pool_get(&request->block->ctx->transition_pool);
+
+	if (!t)
+		return NULL;
+	t->block = request->block;
+	t->request = request;
+	t->kind = kind;
+	t->urgent = request->cause == SVM_CAUSE_FAULT && request->kind == SVM_REQUEST_ACCESS;
+	return t;
+}
+
+/* Which agents' mappings can be made read-only in place, of those that have any. */
+static uint32_t can_protect(const struct svm_block *block)
+{
+	uint32_t agents = svm_host_can_protect(&block->ctx->host, &block->host) ? 1u : 0u;
+
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		const struct svm_block_device *entry = svm_block_device_of(block, a);
+
+		if (entry && svm_device_has(entry->device, SVM_CAP_READ_ONLY))
+			agents |= 1u << a;
+	}
+	return agents;
+}
+
+/* From which locations bytes get to dest without a stop on the host. */
+static uint32_t can_copy(const struct svm_block *block, uint32_t dest)
+{
+	const struct svm_device *to = svm_device_of(block->ctx, dest);
+	uint32_t locations = 1u;
+
+	if (dest == SVM_LOC_HOST)
+		return ~0u;
+	for (uint32_t l = 1; l < SVM_AGENTS; l++) {
+		const struct svm_block_device *entry = svm_block_device_of(block, l);
+
+		if (entry && l != dest && svm_device_has(to, SVM_CAP_PEER_COPY | SVM_CAP_COPY_ENGINE) &&
+		    svm_device_has(entry->device, SVM_CAP_PEER_COPY) && entry->device->ops.copy == to->ops.copy &&
+		    !svm_device_is_lost(entry->device))
+			locations |= 1u << l;
+	}
+	return locations;
+}
+
+/* Storage that was given while the request waited, and is not needed after all. */
+static void give_chunk(struct svm_request *request)
+{
+	if (!request->has_chunk)
+		return;
+	request->has_chunk = false;
+	svm_store_give(&request->space_device->store, request->space.handle);
+}
+
+/* Set a step up as a transition: entries of its devices exist, storage is there. */
+static enum verdict start_step(struct svm_request *request, struct svm_transition *t, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_device *to = svm_device_of(block->ctx, t->step.dest);
+	struct svm_device *mapper =
+		t->step.agent == SVM_AGENT_NONE ? NULL : svm_device_of(block->ctx, t->step.agent);
+	enum conflict conflict = find_conflict(block, &t->step);
+	enum verdict verdict = VERDICT_START;
+
+	if (conflict != CONFLICT_NONE) {
+		verdict = conflict_verdict(request, conflict);
+		goto out;
+	}
+	if ((to && !svm_block_add_device(block, to)) || (mapper && !svm_block_add_device(block, mapper))) {
+		verdict = done(request, -ENOMEM);
+		goto out;
+	}
+	if (to && !svm_block_device_of(block, t->step.dest)->chunk.present) {
+		int r = 0;
+
+		if (request->has_chunk && request->space_device == to) {
+			t->chunk = request->space.handle;
+			request->has_chunk = false;
+		} else {
+			give_chunk(request);
+			r = svm_store_take(&to->store, &t->chunk);
+		}
+		if (r == -ENOSPC) {
+			request->space_device = to;
+			request->waits_for_space = true;
+			svm_list_init(&request->space.node);
+			svm_store_wait(&to->store, &request->space);
+			verdict = VERDICT_WAIT;
+			goto out;
+		}
+		if (r < 0) {
+			verdict = done(request, r);
+			goto out;
+		}
+		t->has_chunk = true;
+	}
+	*ret_t = t;
+	return VERDICT_START;
+out:
+	svm_pool_put(&block->ctx->transition_pool, t);
+	return verdict;
+}
+
+static enum verdict start_goal(struct svm_request *request, struct svm_goal *goal, struct svm_transition **ret_t)
+{
+	struct svm_transition *t = transition_new(request, SVM_TRANSITION_STEP);
+	uint32_t dest = goal->agent;
+
+	if (!t)
+		return done(request, -ENOMEM);
+	if (goal->kind == SVM_GOAL_LEAVE)
+		dest = goal->dest;
+	else if (goal->mode == SVM_COH_REMOTE || goal->kind != SVM_GOAL_ACCESS)
+		dest = SVM_LOC_HOST;
+	goal->can_protect = can_protect(request->block);
+	goal->can_copy = can_copy(request->block, dest);
+	if (svm_coh_plan(&request->block->coh, goal, &t->step))
+		return start_step(request, t, ret_t);
+	svm_pool_put(&request->block->ctx->transition_pool, t);
+	svm_mask_andnot(&request->left, &goal->pages);
+	return VERDICT_AGAIN;
+}
+
+/* The CPU lets go of the whole block, then its host storage becomes shared. */
+static enum verdict start_convert(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_transition *t = transition_new(request, SVM_TRANSITION_CONVERT);
+	enum conflict conflict;
+
+	if (!t)
+		return done(request, -ENOMEM);
+	t->step.agent = SVM_AGENT_NONE;
+	t->step.revoke[SVM_AGENT_CPU] = block->cpu.map_r;
+	t->step.pages = block->cpu.map_r;
+	t->step.stops = svm_mask_empty(&block->cpu.map_r) ? 0 : 1u;
+	conflict = find_conflict(block, &t->step);
+	if (conflict != CONFLICT_NONE) {
+		svm_pool_put(&block->ctx->transition_pool, t);
+		return conflict_verdict(request, conflict);
+	}
+	*ret_t = t;
+	return VERDICT_START;
+}
+
+/* A device died: what it held is taken from elsewhere, saved from memory that survived, or poisoned. */
+static enum verdict handle_loss(struct svm_request *request, struct svm_block_device *entry,
+				struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_device *device = entry->device;
+	struct svm_transition *t;
+	struct svm_mask only;
+	struct svm_mask poisoned;
+
+	svm_coh_only(&block->coh, device->agent, &only);
+	svm_mask_andnot(&only, &block->coh.discarded);
+	if (!svm_mask_empty(&only) && !entry->given_up && device->ops.memory_kept(device->dev) == 1) {
+		struct svm_goal goal = {.kind = SVM_GOAL_LEAVE, .agent = device->agent, .pages = only, .can_copy = ~0u};
+
+		t = transition_new(request, SVM_TRANSITION_STEP);
+		entry->given_up = true;
+		if (t && svm_coh_plan(&block->coh, &goal, &t->step)) {
+			*ret_t = t;
+			return VERDICT_START;
+		}
+		if (t)
+			svm_pool_put(&block->ctx->transition_pool, t);
+	}
+	svm_coh_lose(&block->coh, device->agent, &poisoned);
+	svm_block_remove_device(block, entry);
+	svm_list_for_each(node, &block->holds) {
+		struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
+
+		if (hold->agent == device->agent)
+			hold->dead = true;
+	}
+	svm_block_check(block);
+	atomic_fetch_add_explicit(&block->ctx->generation, 1u, memory_order_relaxed);
+	if (svm_mask_empty(&poisoned))
+		return VERDICT_AGAIN;
+	svm_trace_count(&block->ctx->trace, SVM_COUNT_PAGES_POISONED, svm_mask_count(&poisoned));
+	svm_trace_event(&block->ctx->trace,
+			&(struct svm_event){.kind = SVM_EVENT_POISON,
+					    .addr = block->base,
+					    .size = (uint64_t)svm_mask_count(&poisoned) << SVM_PAGE_SHIFT,
+					    .device = device->id});
+	t = transition_new(request, SVM_TRANSITION_POISON);
+	if (!t)
+		return VERDICT_AGAIN; /* a CPU touch comes as a fault, and is poisoned then */
+	t->step.pages = poisoned;
+	*ret_t = t;
+	return VERDICT_START;
+}
+
+static struct svm_block_device *lost_entry(const struct svm_block *block)
+{
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		struct svm_block_device *entry = svm_block_device_of(block, a);
+
+		if (entry && svm_device_is_lost(entry->device))
+			return entry;
+	}
+	return NULL;
+}
+
+static enum svm_whereabouts where_is(const struct svm_block *block, uint32_t agent, unsigned int page)
+{
+	const struct svm_coh_agent *own = block->coh.at[agent];
+	struct svm_mask populated;
+
+	if (own && svm_mask_test(&own->res, page))
+		return SVM_AT_OWN;
+	if (agent != SVM_AGENT_CPU && svm_mask_test(&block->cpu.res, page))
+		return SVM_AT_HOST;
+	svm_coh_populated(&block->coh, &populated);
+	return svm_mask_test(&populated, page) ? SVM_AT_PEER : SVM_AT_NONE;
+}
+
+static void pages_at(const struct svm_block *block, uint32_t agent, enum svm_whereabouts at, struct svm_mask *ret)
+{
+	static const struct svm_mask none;
+	const struct svm_mask *own = block->coh.at[agent] ? &block->coh.at[agent]->res : &none;
+
+	svm_coh_populated(&block->coh, ret);
+	switch (at) {
+	case SVM_AT_NONE:
+		for (unsigned int i = 0; i < SVM_MASK_WORDS; i++)
+			ret->w[i] = ~ret->w[i];
+		break;
+	case SVM_AT_OWN:
+		*ret = *own;
+		break;
+	case SVM_AT_HOST:
+		*ret = block->cpu.res;
+		svm_mask_andnot(ret, own);
+		break;
+	case SVM_AT_PEER:
+		svm_mask_andnot(ret, own);
+		svm_mask_andnot(ret, &block->cpu.res);
+		break;
+	}
+}
+
+/* Pages around one that a fault may bring along: of the same range, within the granularity. */
+static void spread(const struct svm_block *block, const struct svm_range *range, unsigned int page,
+		   enum svm_whereabouts at, struct svm_mask *ret_pages)
+{
+	uint64_t unit = UINT64_C(1) << range->hints.granularity_shift;
+	uint64_t addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
+	uint64_t start;
+
+	if (at == SVM_AT_NONE && !block->ctx->host.huge)
+		unit = svm_min_u64(unit, POPULATE_UNIT);
+	start = svm_align_down(addr, unit);
+	svm_block_pages(block, svm_max_u64(start, range->node.start), svm_min_u64(start + unit, range->node.end),
+			ret_pages);
+}
+
+/* Duplicates need everybody concerned to notice a write: the reader, who has a mapping now, and the CPU. */
+static bool can_duplicate(const struct svm_block *block, uint32_t agent)
+{
+	const struct svm_device *device = svm_device_of(block->ctx, agent);
+
+	if (!svm_host_can_protect(&block->ctx->host, &block->host))
+		return false;
+	return !device || svm_device_has(device, SVM_CAP_READ_ONLY);
+}
+
+static bool reaches_host(const struct svm_block *block, const struct svm_device *device)
+{
+	return device && svm_device_has(device, SVM_CAP_HOST_ALIAS) && !block->host.registered;
+}
+
+/* Pages of the request that have what it wants, whatever way they got there. */
+static void access_satisfied(const struct svm_request *request, struct svm_mask *ret)
+{
+	const struct svm_coh_agent *at = request->block->coh.at[request->agent];
+	const struct svm_block_device *entry = svm_block_device_of(request->block, request->agent);
+
+	svm_mask_zero(ret);
+	if (!at)
+		return;
+	*ret = request->write ? at->map_w : at->map_r;
+	if (request->flags & SVM_REQUEST_IN_PLACE)
+		svm_mask_and(ret, &at->remote);
+	if (entry)
+		svm_mask_andnot(ret, &entry->doubtful);
+}
+
+static bool wants_mapping(const struct svm_request *request)
+{
+	const struct svm_device *device = svm_device_of(request->block->ctx, request->agent);
+
+	if (request->cause == SVM_CAUSE_PREFETCH)
+		/* Without recoverable faults a mapping is for acquired memory only. */
+		return !device || svm_device_has(device, SVM_CAP_FAULTS);
+	return request->cause != SVM_CAUSE_PIN || !device;
+}
+
+/* A transition that is not a step: on the request's pages. */
+static enum verdict start_simple(struct svm_request *request, enum svm_transition_kind kind,
+				 struct svm_transition **ret_t)
+{
+	*ret_t = transition_new(request, kind);
+	if (!*ret_t)
+		return done(request, -ENOMEM);
+	(*ret_t)->step.pages = request->pages;
+	return VERDICT_START;
+}
+
+/* Devices that are to keep a mapping wherever the bytes go, and can have one of host memory. */
+static void note_followers(struct svm_request *request)
+{
+	const struct svm_block *block = request->block;
+	const struct svm_range *range;
+	unsigned int page = 0;
+
+	if (svm_mask_run(&request->pages, &page) == 0)
+		return;
+	range = svm_range_at(block->ctx, block->base + ((uint64_t)page << SVM_PAGE_SHIFT));
+	if (!range || !(range->hints.accessed_by | range->hints.in_place))
+		return;
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		struct svm_device *device = svm_device_of(block->ctx, a);
+
+		if (!device || !((range->hints.accessed_by | range->hints.in_place) >> device->id & 1u))
+			continue;
+		if (svm_device_has(device, SVM_CAP_FAULTS) && reaches_host(block, device))
+			request->followers |= (uint16_t)(1u << device->id);
+	}
+}
+
+/* The mapping that a fault or an acquire asked for is there: what is left to do at the end. */
+static enum verdict access_done(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_block_device *entry = svm_block_device_of(block, request->agent);
+	bool is_cpu = request->agent == SVM_AGENT_CPU;
+
+	/* A touch of what is mapped already: late news, or the kernel took the page (reclaim, MADV_DONTNEED). */
+	if (is_cpu && request->cause == SVM_CAUSE_FAULT && !request->served) {
+		svm_trace_count(&block->ctx->trace, SVM_COUNT_CPU_FAULTS_SPURIOUS, 1);
+		return start_simple(request, SVM_TRANSITION_REPAIR, ret_t);
+	}
+	if (is_cpu && request->place && !request->placed) {
+		request->placed = true;
+		return start_simple(request, SVM_TRANSITION_PLACE, ret_t);
+	}
+	if (entry && entry->chunk.present)
+		svm_store_touch(&entry->device->store, &entry->chunk);
+	if (request->cause == SVM_CAUSE_PREFETCH)
+		svm_mask_andnot(&block->coh.discarded, &request->pages);
+	if (is_cpu)
+		note_followers(request);
+	if (request->hold) {
+		request->hold->block = block;
+		svm_list_add_tail(&block->holds, &request->hold->node);
+		if (entry)
+			atomic_fetch_add(&entry->device->n_holds, 1u);
+	}
+	return done(request, 0);
+}
+
+static struct svm_policy_in policy_input(const struct svm_request *request, const struct svm_range *range,
+					 enum svm_whereabouts at, uint64_t now)
+{
+	const struct svm_block *block = request->block;
+	const struct svm_device *device = svm_device_of(block->ctx, request->agent);
+
+	return (struct svm_policy_in){
+		.agent = request->agent,
+		.cause = request->cause,
+		.at = at,
+		.write = request->write,
+		.reaches_host = reaches_host(block, device),
+		.can_duplicate = can_duplicate(block, request->agent),
+		.system_atomics = device && svm_device_has(device, SVM_CAP_SYSTEM_ATOMICS),
+		.thrashing = svm_history_thrashing(&block->history, now),
+		.hints = &range->hints,
+	};
+}
+
+static void note_move(const struct svm_request *request, enum svm_whereabouts at, uint64_t now)
+{
+	struct svm_block *block = request->block;
+
+	if (at != SVM_AT_HOST && at != SVM_AT_PEER)
+		return;
+	if (request->cause != SVM_CAUSE_FAULT && request->cause != SVM_CAUSE_ACQUIRE)
+		return;
+	if (!svm_history_moved(&block->history, request->agent, now))
+		return;
+	svm_trace_count(&block->ctx->trace, SVM_COUNT_THRASH_EVENTS, 1);
+	svm_trace_event(&block->ctx->trace, &(struct svm_event){.kind = SVM_EVENT_THRASH,
+								.addr = block->base,
+								.value = SVM_THRASH_THRESHOLD,
+								.device = ~0u});
+}
+
+/* Plan for the first page that is left, with all others of the block that are in the same case. */
+static enum verdict serve_group(struct svm_request *request, unsigned int page, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	uint64_t addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
+	const struct svm_range *range = svm_range_at(block->ctx, addr);
+	enum svm_whereabouts at = where_is(block, request->agent, page);
+	uint64_t now = svm_sys->clock_ns();
+	struct svm_goal goal = {.kind = SVM_GOAL_ACCESS,
+				.agent = request->agent,
+				.write = request->write,
+				.map = wants_mapping(request)};
+	struct svm_policy_in in;
+	struct svm_action action;
+	struct svm_mask group;
+	struct svm_mask m;
+
+	if (!range)
+		return done(request, -ENOENT);
+	in = policy_input(request, range, at, now);
+	action = svm_policy(&in);
+	svm_block_pages(block, range->node.start, range->node.end, &group);
+	pages_at(block, request->agent, at, &m);
+	svm_mask_and(&group, &m);
+	svm_mask_and(&group, &block->managed);
+	if (action.error) {
+		if (request->cause != SVM_CAUSE_PREFETCH)
+			return done(request, action.error);
+		svm_mask_and(&group, &request->left);
+		svm_mask_or(&request->skipped, &group);
+		svm_mask_andnot(&request->left, &group);
+		return VERDICT_AGAIN;
+	}
+	if ((request->flags & SVM_REQUEST_IN_PLACE) && at != SVM_AT_HOST) {
+		svm_mask_and(&group, &request->left);
+		svm_mask_andnot(&request->left, &group);
+		return VERDICT_AGAIN;
+	}
+	if (request->flags & (SVM_REQUEST_IN_PLACE | SVM_REQUEST_TO_HOST))
+		action.mode = SVM_COH_REMOTE;
+	block->host.node = -1;
+	if (range->hints.preferred.kind == SVM_LOCATION_HOST_NUMA)
+		block->host.node = (int)range->hints.preferred.id;
+	if (request->place)
+		block->host.node = request->numa_node;
+	if (request->cause == SVM_CAUSE_FAULT && action.spread) {
+		spread(block, range, page, at, &m);
+		svm_mask_and(&group, &m);
+		held_by_others(block, request->agent, &m);
+		svm_mask_andnot(&group, &m);
+		svm_mask_set(&group, page);
+	} else {
+		svm_mask_and(&group, &request->left);
+	}
+	if (request->cause == SVM_CAUSE_PREFETCH) {
+		held_by_others(block, request->agent, &m);
+		svm_mask_and(&m, &group);
+		if (!svm_mask_empty(&m)) {
+			svm_mask_or(&request->skipped, &m);
+			svm_mask_andnot(&request->left, &m);
+			return VERDICT_AGAIN;
+		}
+	}
+	if (action.mode == SVM_COH_REMOTE && block->host.kind == SVM_HOST_PRIVATE)
+		return start_convert(request, ret_t);
+	goal.mode = action.mode;
+	goal.pages = group;
+	note_move(request, at, now);
+	return start_goal(request, &goal, ret_t);
+}
+
+static enum verdict clear_doubts(struct svm_request *request, struct svm_block_device *entry,
+				 struct svm_transition **ret_t)
+{
+	struct svm_goal goal = {.kind = SVM_GOAL_UNMAP, .agent = request->agent, .pages = entry->doubtful};
+
+	svm_mask_and(&goal.pages, &entry->agent.map_r);
+	if (svm_mask_empty(&goal.pages)) {
+		svm_mask_zero(&entry->doubtful);
+		return VERDICT_AGAIN;
+	}
+	return start_goal(request, &goal, ret_t);
+}
+
+/* The request is about memory on which agents may work at the same time: host memory in place, with atomics
+ * across them. */
+static bool has_system_atomics(const struct svm_request *request)
+{
+	const struct svm_block *block = request->block;
+	const struct svm_device *device = svm_device_of(block->ctx, request->agent);
+	const struct svm_range *range;
+	unsigned int page = 0;
+
+	if (device && !(reaches_host(block, device) && svm_device_has(device, SVM_CAP_SYSTEM_ATOMICS)))
+		return false;
+	if (svm_mask_run(&request->pages, &page) == 0)
+		return false;
+	range = svm_range_at(block->ctx, block->base + ((uint64_t)page << SVM_PAGE_SHIFT));
+	return range && range->hints.atomics == SVM_ATOMICS_SYSTEM;
+}
+
+static bool hits(const struct svm_request *request, const struct svm_mask *pages)
+{
+	return svm_mask_intersects(&request->left, pages);
+}
+
+static enum verdict serve_access(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_device *device = svm_device_of(block->ctx, request->agent);
+	struct svm_block_device *entry = svm_block_device_of(block, request->agent);
+	struct svm_mask m;
+	unsigned int page = 0;
+
+	if (request->agent != SVM_AGENT_CPU &&
+	    (!device || svm_device_is_lost(device) || atomic_load(&device->closing)))
+		return done(request, -ENODEV);
+	if (!svm_mask_subset(&request->left, &block->managed))
+		return done(request, -ENOENT);
+	if (hits(request, &block->coh.poisoned))
+		return done(request, -EIO);
+	if (entry && hits(request, &entry->doubtful))
+		return clear_doubts(request, entry, ret_t);
+	if (request->cause == SVM_CAUSE_FAULT || request->cause == SVM_CAUSE_ACQUIRE) {
+		access_satisfied(request, &m);
+		svm_mask_andnot(&request->left, &m);
+	}
+	if (request->hold) {
+		enum conflict clash = hold_clash(block, request->hold, has_system_atomics(request));
+
+		if (clash != CONFLICT_NONE)
+			return conflict_verdict(request, clash);
+	}
+	if (svm_mask_run(&request->left, &page) == 0)
+		return access_done(request, ret_t);
+	return serve_group(request, page, ret_t);
+}
+
+/* Pages leave a device's memory: home, or to the device where they should live, if it has room. */
+static enum verdict serve_leave(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_goal goal = {.kind = SVM_GOAL_LEAVE, .agent = request->agent, .dest = SVM_LOC_HOST};
+	struct svm_block *block = request->block;
+	unsigned int page = 0;
+	uint64_t addr;
+	const struct svm_range *range;
+	const struct svm_device *better;
+
+	if (!block->coh.at[request->agent])
+		return done(request, 0);
+	svm_mask_and(&request->left, &block->coh.at[request->agent]->res);
+	if (svm_mask_run(&request->left, &page) == 0)
+		return done(request, 0);
+	goal.pages = request->left;
+	addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
+	range = svm_range_at(block->ctx, addr);
+	if (request->kind == SVM_REQUEST_LEAVE && range && range->hints.preferred.kind == SVM_LOCATION_DEVICE) {
+		uint32_t to = range->hints.preferred.id + 1u;
+		const struct svm_block_device *there = svm_block_device_of(block, to);
+
+		better = svm_device_of(block->ctx, to);
+		if (to != request->agent && better && !svm_device_is_lost(better) && there && there->chunk.present &&
+		    (can_copy(block, to) & (1u << request->agent))) {
+			struct svm_mask m;
+
+			svm_block_pages(block, range->node.start, range->node.end, &m);
+			svm_mask_and(&goal.pages, &m);
+			goal.dest = to;
+		}
+	}
+	return start_goal(request, &goal, ret_t);
+}
+
+static enum verdict serve_forget(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_block_device *entry = svm_block_device_of(block, request->agent);
+	struct svm_goal goal = {.kind = SVM_GOAL_UNMAP, .agent = request->agent};
+
+	if (!entry)
+		return done(request, 0);
+	if (!svm_mask_empty(&entry->agent.res)) {
+		svm_mask_fill(&request->left);
+		return serve_leave(request, ret_t);
+	}
+	goal.pages = entry->agent.map_r;
+	if (!svm_mask_empty(&goal.pages))
+		return start_goal(request, &goal, ret_t);
+	svm_block_remove_device(block, entry);
+	return done(request, 0);
+}
+
+static enum verdict serve_discard(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_goal goal = {.kind = SVM_GOAL_DISCARD, .pages = request->left};
+	enum verdict verdict;
+
+	if (svm_mask_empty(&request->left))
+		return done(request, 0);
+	verdict = start_goal(request, &goal, ret_t);
+	if (verdict != VERDICT_AGAIN)
+		return verdict;
+	/* Nothing is held; a signal mark for touches of unmanaged pages may be. */
+	svm_mask_and(&goal.pages, &block->host.poison);
+	if (svm_mask_empty(&goal.pages))
+		return done(request, 0);
+	*ret_t = transition_new(request, SVM_TRANSITION_STEP);
+	if (!*ret_t)
+		return done(request, -ENOMEM);
+	(*ret_t)->step.agent = SVM_AGENT_NONE;
+	(*ret_t)->step.discard = true;
+	(*ret_t)->step.pages = goal.pages;
+	return VERDICT_START;
+}
+
+/* Everything to the CPU, writable, in the user view. */
+static enum verdict serve_home(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block *block = request->block;
+	struct svm_goal goal = {.kind = SVM_GOAL_ACCESS,
+				.mode = SVM_COH_MIGRATE,
+				.agent = SVM_AGENT_CPU,
+				.write = true,
+				.map = true};
+	struct svm_mask populated;
+
+	svm_coh_populated(&block->coh, &populated);
+	svm_mask_and(&request->left, &populated);
+	if (svm_mask_empty(&request->left))
+		return done(request, 0);
+	goal.pages = request->left;
+	return start_goal(request, &goal, ret_t);
+}
+
+static enum verdict serve_poison(struct svm_request *request, struct svm_transition **ret_t)
+{
+	if (svm_mask_empty(&request->left))
+		return done(request, 0);
+	svm_mask_zero(&request->left);
+	return start_simple(request, SVM_TRANSITION_POISON, ret_t);
+}
+
+/* LOCKING: tree, block. One look at one request. */
+static enum verdict serve_one(struct svm_request *request, struct svm_transition **ret_t)
+{
+	struct svm_block_device *lost = lost_entry(request->block);
+
+	if (lost)
+		return handle_loss(request, lost, ret_t);
+	switch (request->kind) {
+	case SVM_REQUEST_ACCESS:
+		return serve_access(request, ret_t);
+	case SVM_REQUEST_LEAVE:
+		return serve_leave(request, ret_t);
+	case SVM_REQUEST_FORGET:
+		return serve_forget(request, ret_t);
+	case SVM_REQUEST_DISCARD:
+		return serve_discard(request, ret_t);
+	case SVM_REQUEST_HOME:
+		return serve_home(request, ret_t);
+	case SVM_REQUEST_POISON:
+		return serve_poison(request, ret_t);
+	case SVM_REQUEST_SETTLE:
+		/* Those that are about to run the block end this one too, if they come later. */
+		return request->node.prev == &request->block->queue && request->block->n_runners == 0
+			       ? done(request, 0)
+			       : VERDICT_WAIT;
+	}
+	return done(request, -EINVAL);
+}
+
+/* LOCKING: tree, block. Serve the queue until a transition has to run; requests that are done move to finished. */
+static struct svm_transition *schedule(struct svm_block *block, struct svm_list *finished)
+{
+	svm_list_for_each_safe(node, tmp, &block->queue) {
+		struct svm_request *request = svm_list_entry(node, struct svm_request, node);
+		struct svm_transition *t = NULL;
+		enum verdict verdict;
+
+		if (request->waits_for_space)
+			continue;
+		do {
+			verdict = serve_one(request, &t);
+		} while (verdict == VERDICT_AGAIN);
+		if (verdict == VERDICT_START) {
+			block->busy = true;
+			return t;
+		}
+		if (verdict == VERDICT_DONE) {
+			svm_list_del(node);
+			svm_list_add_tail(finished, node);
+		}
+	}
+	return NULL;
+}
+
+static void follow_done(struct svm_request *request)
+{
+	struct svm_device *device = request->data;
+
+	svm_pool_put(&device->ctx->request_pool, request);
+	svm_device_put(device);
+}
+
+/* Bytes are on the host now: map them for the devices that want to keep a mapping. A hint, so what fails is left to
+ * the device's next fault. The request's block lives: its owner has not been told yet. */
+static void follow(const struct svm_request *request)
+{
+	struct svm_block *block = request->block;
+	struct svm_ctx *ctx = block->ctx;
+
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		struct svm_request *follower;
+		struct svm_device *device;
+
+		if (!(request->followers >> (a - 1u) & 1u))
+			continue;
+		follower = svm_pool_get(&ctx->request_pool);
+		if (!follower)
+			return;
+		svm_rwlock_read(&ctx->tree_lock);
+		device = svm_device_of(ctx, a);
+		if (!device || svm_block_find(ctx, block->base) != block) {
+			svm_rwlock_unlock(&ctx->tree_lock);
+			svm_pool_put(&ctx->request_pool, follower);
+			continue;
+		}
+		svm_device_get(device);
+		follower->block = block;
+		follower->kind = SVM_REQUEST_ACCESS;
+		follower->flags = SVM_REQUEST_TRY | SVM_REQUEST_IN_PLACE;
+		follower->agent = a;
+		follower->cause = SVM_CAUSE_ACQUIRE;
+		follower->pages = request->pages;
+		follower->done = follow_done;
+		follower->data = device;
+		svm_request_queue(follower);
+		svm_rwlock_unlock(&ctx->tree_lock);
+		svm_block_run(block);
+	}
+}
+
+static void run_done(struct svm_list *finished)
+{
+	svm_list_for_each_safe(node, tmp, finished) {
+		struct svm_request *request = svm_list_entry(node, struct svm_request, node);
+
+		svm_list_del(node);
+		give_chunk(request);
+		if (request->followers && request->status == 0)
+			follow(request);
+		request->done(request);
+	}
+}
+
+/* LOCKING: tree. Devices for whose memory somebody waits, as users of them. */
+static unsigned int devices_waited_for(const struct svm_ctx *ctx, struct svm_device *devices[SVM_MAX_DEVICES])
+{
+	unsigned int n = 0;
+
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		struct svm_device *device = svm_device_of(ctx, a);
+
+		if (!device || atomic_load(&device->store.n_waiters) == 0)
+			continue;
+		svm_device_get(device);
+		devices[n++] = device;
+	}
+	return n;
+}
+
+/* LOCKING: block. A transition has ended: what became of it, for its request. */
+static void end_transition(struct svm_transition *t, struct svm_list *finished)
+{
+	struct svm_block *block = t->block;
+	struct svm_request *request = t->request;
+	int error = t->error;
+
+	svm_trace_count(&block->ctx->trace, SVM_COUNT_TRANSITIONS, 1);
+	block->busy = false;
+	request->served = true;
+	/* Loss of a device concerns those who want that device; the others find the pages elsewhere, or poisoned. */
+	if (error == -ENODEV && lost_entry(block))
+		error = 0;
+	if (error < 0) {
+		request->status = error;
+		svm_list_del(&request->node);
+		svm_list_add_tail(finished, &request->node);
+	}
+	svm_pool_put(&block->ctx->transition_pool, t);
+}
+
+/* What a look at a block found. */
+struct look {
+	struct svm_list finished;
+	struct svm_transition *next;
+	struct svm_device *devices[SVM_MAX_DEVICES];
+	unsigned int n_devices;
+};
+
+/* ended: the transition that the caller owns has ended; NULL: the caller is a runner of the block. */
+static void look_at(struct svm_ctx *ctx, struct svm_block *block, struct svm_transition *ended, struct look *look)
+{
+	svm_list_init(&look->finished);
+	look->next = NULL;
+	svm_rwlock_read(&ctx->tree_lock);
+	svm_lock(&block->lock);
+	if (ended)
+		end_transition(ended, &look->finished);
+	else
+		block->n_runners--;
+	if (!block->busy)
+		look->next = schedule(block, &look->finished);
+	svm_unlock(&block->lock);
+	look->n_devices = look->next ? 0 : devices_waited_for(ctx, look->devices);
+	svm_rwlock_unlock(&ctx->tree_lock);
+}
+
+static void transition_done(struct svm_transition *t);
+
+/* changed: a hold has ended. As the end of a transition, it may let chunks of the block be evicted. */
+static void run_block(struct svm_block *block, struct svm_transition *ended, bool changed)
+{
+	struct svm_ctx *ctx = block->ctx;
+	struct look look;
+
+	for (;;) {
+		changed |= ended != NULL;
+		look_at(ctx, block, ended, &look);
+		run_done(&look.finished);
+		if (!look.next)
+			break;
+		ended = look.next;
+		ended->done = transition_done;
+		if (!svm_transition_run(ended))
+			return; /* whoever resumes it runs the block then */
+	}
+	for (unsigned int i = 0; i < look.n_devices; i++) {
+		if (changed)
+			svm_store_new_round(&look.devices[i]->store);
+		svm_evict_run(ctx, look.devices[i]);
+		svm_device_put(look.devices[i]);
+	}
+}
+
+static void transition_done(struct svm_transition *t)
+{
+	run_block(t->block, t, true);
+}
+
+void svm_block_run(struct svm_block *block)
+{
+	run_block(block, NULL, false);
+}
+
+void svm_request_queue(struct svm_request *request)
+{
+	request->left = request->pages;
+	svm_list_init(&request->space.node);
+	svm_lock(&request->block->lock);
+	svm_list_add_tail(&request->block->queue, &request->node);
+	request->block->n_runners++;
+	svm_unlock(&request->block->lock);
+}
+
+static void wake_waiter(struct svm_request *request)
+{
+	sem_post(request->data);
+}
+
+int svm_request_wait(struct svm_ctx *ctx, uint64_t addr, struct svm_request *request)
+{
+	sem_t sem;
+
+	svm_rwlock_read(&ctx->tree_lock);
+	request->block = svm_block_find(ctx, addr);
+	if (!request->block) {
+		svm_rwlock_unlock(&ctx->tree_lock);
+		return -ENOENT;
+	}
+	sem_init(&sem, 0, 0);
+	request->done = wake_waiter;
+	request->data = &sem;
+	svm_request_queue(request);
+	svm_rwlock_unlock(&ctx->tree_lock);
+	svm_block_run(request->block);
+	while (sem_wait(&sem) < 0)
+		; /* EINTR: the only error there can be */
+	sem_destroy(&sem);
+	return request->status;
+}
+
+void svm_hold_remove(struct svm_hold *hold)
+{
+	struct svm_block *block = hold->block;
+	struct svm_device *device = svm_device_of(block->ctx, hold->agent);
+
+	svm_lock(&block->lock);
+	svm_list_del(&hold->node);
+	block->n_runners++;
+	svm_unlock(&block->lock);
+	run_block(block, NULL, true);
+	if (device)
+		atomic_fetch_sub(&device->n_holds, 1u);
+}
+
+/* Evicting: a victim's pages leave the device. */
+struct eviction {
+	struct svm_request request;
+	struct svm_device *device;
+	struct svm_victim victim;
+};
+_Static_assert(sizeof(struct eviction) <= SVM_REQUEST_OBJECT, "evictions come from the request pool");
+
+static void eviction_done(struct svm_request *request)
+{
+	struct eviction *eviction = svm_container_of(request, struct eviction, request);
+	struct svm_device *device = eviction->device;
+	struct svm_ctx *ctx = device->ctx;
+
+	svm_store_chosen_done(&device->store, &eviction->victim, request->status);
+	svm_pool_put(&ctx->request_pool, eviction);
+	svm_evict_run(ctx, device);
+	svm_device_put(device);
+}
+
+/* LOCKING: none. Start to evict one victim. False: there is none to try now. */
+static bool evict_one(struct svm_ctx *ctx, struct svm_device *device)
+{
+	struct eviction *eviction = svm_pool_get(&ctx->request_pool);
+	struct svm_block *block;
+
+	if (!eviction)
+		return false;
+	/* The tree lock keeps the victim's block alive until the request is in its queue. */
+	svm_rwlock_read(&ctx->tree_lock);
+	if (!svm_store_choose(&device->store, &eviction->victim)) {
+		svm_rwlock_unlock(&ctx->tree_lock);
+		svm_pool_put(&ctx->request_pool, eviction);
+		return false;
+	}
+	block = svm_container_of(eviction->victim.chunk, struct svm_block_device, chunk)->block;
+	svm_device_get(device);
+	eviction->device = device;
+	eviction->request.block = block;
+	eviction->request.kind = SVM_REQUEST_LEAVE;
+	eviction->request.flags = SVM_REQUEST_TRY;
+	eviction->request.agent = device->agent;
+	eviction->request.done = eviction_done;
+	svm_mask_fill(&eviction->request.pages);
+	svm_request_queue(&eviction->request);
+	svm_rwlock_unlock(&ctx->tree_lock);
+	svm_block_run(block);
+	return true;
+}
+
+/* What a request waited for is there, or will not come. */
+static void resume_waiter(struct svm_store_waiter *waiter)
+{
+	struct svm_request *request = svm_container_of(waiter, struct svm_request, space);
+	struct svm_block *block = request->block;
+	bool failed = waiter->status < 0;
+	struct svm_list finished;
+
+	svm_list_init(&finished);
+	svm_lock(&block->lock);
+	request->waits_for_space = false;
+	request->has_chunk = !failed;
+	if (failed) {
+		request->status = waiter->status;
+		svm_list_del(&request->node);
+		svm_list_add_tail(&finished, &request->node);
+	}
+	block->n_runners++;
+	svm_unlock(&block->lock);
+	run_done(&finished);
+	svm_block_run(block);
+}
+
+static void resume_all(struct svm_list *failed)
+{
+	svm_list_for_each_safe(node, tmp, failed) {
+		svm_list_del(node);
+		resume_waiter(svm_list_entry(node, struct svm_store_waiter, node));
+	}
+}
+
+static void evict(struct svm_ctx *ctx, struct svm_device *device)
+{
+	struct svm_store_waiter *waiter;
+	struct svm_list failed;
+
+	svm_list_init(&failed);
+	if (svm_device_is_lost(device)) {
+		svm_store_fail_all(&device->store, -ENODEV, &failed);
+		resume_all(&failed);
+		return;
+	}
+	do {
+		while ((waiter = svm_store_serve(&device->store)) != NULL)
+			resume_waiter(waiter);
+	} while (atomic_load(&device->store.n_waiters) != 0 && evict_one(ctx, device));
+	svm_store_fail_hopeless(&device->store, &failed);
+	resume_all(&failed);
+}
+
+void svm_evict_run(struct svm_ctx *ctx, struct svm_device *device)
+{
+	uint32_t n;
+
+	/* One thread works at a time and looks again for the others: no recursion through the blocks it runs. */
+	if (atomic_fetch_add(&device->store.runs, 1u) != 0)
+		return;
+	do {
+		n = atomic_load(&device->store.runs);
+		evict(ctx, device);
+	} while (atomic_fetch_sub(&device->store.runs, n) != n);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* A space: the context that its modules share, the threads that serve it, the pins of the application. */
+#ifndef SVM_SPACE_H
+#define SVM_SPACE_H
+
+#include "access.h"
+#include "fault.h"
+#include <libsvm/space.h>
+
+struct svm_space {
+	struct svm_ctx ctx;
+	pthread_t threads[SVM_MAX_THREADS];
+	uint32_t n_running;
+	struct svm_fault_source sources[SVM_MAX_THREADS]; /* of the window's userfaultfd */
+	uint32_t n_sources;
+	struct svm_fault_source reg_source; /* of that for registered memory */
+	bool reg_started;		    /* SPACE */
+	struct svm_list pins;		    /* SPACE: struct svm_pin */
+	uint32_t flags;			    /* SVM_SPACE_* */
+};
+
+/* Round a span to pages: -EINVAL for size 0, -EOVERFLOW. */
+int svm_space_span(const void *addr, uint64_t size, uint64_t *ret_start, uint64_t *ret_end);
+
+/* How every span call begins: fork check, span, coverage. LOCKING: keeps the tree lock for read on success. */
+int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start, uint64_t *ret_end);
+/* LOCKING: tree (any). A location as the agent whose memory it is, and its NUMA node or -1. -EINVAL, -ENODEV. */
+int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent, int *ret_node);
+
+/* LOCKING: SPACE. Take registered memory out of management, all of it on the host. -EIO: poisoned pages stay so. */
+int svm_memory_unregister(struct svm_space *space, struct svm_alloc *alloc);
+
+#endif
