@@ -78,17 +78,16 @@ static int use_hints(struct svm_space *space, struct svm_device *device, void *m
 	    (ret = advise(space, memory, read_mostly, "read mostly", SVM_EFFECTIVE)) ||
 	    (ret = show(space, memory, device, "a hint moves nothing:", 1, 0)) ||
 	    (ret = prefetch(space, memory, svm_device_location(device))) ||
-	    (ret = show(space, memory, device, "read mostly: one more copy:", 1, 1)) ||
-	    /* This device cannot reach host memory in place, and the answer says so. */
-	    (ret = advise(space, memory, in_place, "access in place", SVM_DEGRADED)))
+	    (ret = show(space, memory, device, "read mostly: one more copy:", 1, 1)))
 		return ret;
 
-	ret = svm_unadvise(space, memory, SIZE,
-			   1u << SVM_ADVICE_READ_MOSTLY | 1u << SVM_ADVICE_ACCESS_IN_PLACE);
+	ret = svm_unadvise(space, memory, SIZE, 1u << SVM_ADVICE_READ_MOSTLY);
 	if (ret)
 		return failed("svm_unadvise", ret);
 	memset(memory, 2, SIZE);
 	if ((ret = show(space, memory, device, "a write leaves one copy:", 1, 0)) ||
+	    /* This device cannot reach host memory in place, and the answer says so. */
+	    (ret = advise(space, memory, in_place, "access in place", SVM_DEGRADED)) ||
 	    (ret = advise(space, memory, prefer_device, "preferred location", SVM_EFFECTIVE)) ||
 	    (ret = prefetch(space, memory, svm_device_location(device))))
 		return ret;

@@ -347,6 +347,8 @@ static void release_now(struct svm_fence_waiter *waiter, int status)
 
 	(void)status; /* its end ends the access, whatever became of the work */
 	end_holds(job);
+	if (job->counted)
+		atomic_fetch_sub(&job->device->n_accesses, 1u);
 	svm_fence_put(job->release_fence);
 	job_delete(job);
 }

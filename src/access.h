@@ -39,6 +39,7 @@ struct svm_job {
 	uint32_t request_flags;
 	bool hold;	/* pages are held until svm_job_release() */
 	bool hold_store; /* it is the storage that is held */
+	bool counted;	 /* in device->n_accesses */
 	struct svm_fence *ready; /* signals at the end of the work */
 	size_t map_size;
 

@@ -143,8 +143,11 @@ static struct svm_outcome outcome_of(const struct svm_ctx *ctx, const struct svm
 	}
 }
 
-static uint32_t refusal(int error)
+static uint32_t refusal(int error, const struct svm_advice *advice)
 {
+	if (error == -EINVAL && advice->kind == SVM_ADVICE_PREFERRED_LOCATION &&
+	    advice->location.kind == SVM_LOCATION_HOST_NUMA)
+		return SVM_REASON_NO_SUCH_NODE;
 	return error == -ENODEV ? SVM_REASON_NO_SUCH_DEVICE
 	       : error == -ERANGE ? SVM_REASON_NOT_REACHABLE
 	       : error == -ENOMEM ? SVM_REASON_NO_MEMORY
@@ -176,7 +179,7 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size, const s
 	for (size_t i = 0; i < n_advice && r == 0; i++) {
 		r = check_advice(ctx, &copy[i], start, end);
 		if (r < 0)
-			found[i] = (struct svm_outcome){SVM_REFUSED, refusal(r)};
+			found[i] = (struct svm_outcome){SVM_REFUSED, refusal(r, &copy[i])};
 	}
 	/* One after the other, so that the second of a call sees what the first has set. */
 	for (size_t i = 0; i < n_advice && r == 0; i++)

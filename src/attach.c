@@ -153,9 +153,10 @@ static int close_locked(struct svm_ctx *ctx, struct svm_device *device)
 	int r;
 
 	svm_rwlock_write(&ctx->tree_lock);
-	r = atomic_load(&device->n_holds) ? -EBUSY : 0;
-	if (r == 0)
-		atomic_store(&device->closing, true);
+	atomic_store(&device->closing, true);
+	r = atomic_load(&device->n_holds) || atomic_load(&device->n_accesses) ? -EBUSY : 0;
+	if (r < 0)
+		atomic_store(&device->closing, false);
 	svm_rwlock_unlock(&ctx->tree_lock);
 	if (r < 0)
 		return r;

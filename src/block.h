@@ -92,6 +92,8 @@ struct svm_block {
 	struct svm_coh_agent cpu; /* coh.at[0] */
 	struct svm_host_block host;
 	struct svm_history history;
+	struct svm_timer nap; /* armed: a fault on a thrashing block waits; counts as a runner */
+	bool napping;
 	struct svm_list queue;
 	struct svm_list holds;
 	bool shared;	    /* as host.kind, for queries */

@@ -49,6 +49,7 @@ struct svm_device {
 	struct svm_lock blocks_lock; /* STORE: list of all blocks that know the device */
 	struct svm_list blocks;	     /* struct svm_block_device.node */
 	_Atomic uint32_t n_holds; /* holds and pins of the application */
+	_Atomic uint32_t n_accesses; /* what svm_acquire() gave out, until it has ended */
 	_Atomic uint32_t n_users; /* who works with it now, plus one until it is closed */
 	sem_t unused;		  /* posted when n_users reaches 0 */
 	_Atomic bool closing;

@@ -77,6 +77,12 @@ static void cpu_fault_done(struct svm_request *request)
 		return;
 	}
 	addr = request_addr(request);
+	if (request->status == -EAGAIN) {
+		/* The address space is changing, and we have to read of it first. */
+		wake_page(ctx, addr);
+		svm_pool_put(&ctx->request_pool, request);
+		return;
+	}
 	trace_fault(ctx, SVM_EVENT_REFUSED, ~0u, addr, (uint64_t)-request->status);
 	again = (struct svm_request){.block = block,
 				     .kind = SVM_REQUEST_POISON,
@@ -252,7 +258,8 @@ static void device_fault_done(struct svm_request *request)
 	struct device_fault *fault = svm_container_of(request, struct device_fault, request);
 	struct svm_device *device = fault->device;
 
-	answer(device, &fault->fault, request->status);
+	/* -EAGAIN: the application's memory is changing; the device asks again. */
+	answer(device, &fault->fault, request->status == -EAGAIN ? 0 : request->status);
 	svm_pool_put(&device->ctx->request_pool, fault);
 	svm_device_put(device);
 }

@@ -42,11 +42,11 @@ void svm_fence_put(struct svm_fence *fence)
 {
 	if (!fence || __atomic_fetch_sub(&fence->refs, 1u, __ATOMIC_ACQ_REL) != 1u)
 		return;
-	/* An imported fence that nobody waits for any more. */
-	if (fence->watched)
+	if (fence->watch.fd >= 0) {
+		/* Imported. It may become ready just now: then this waits for fd_ready(). */
 		svm_loop_remove_watch(fence->ctx->loops[0], &fence->watch);
-	if (fence->watch.fd >= 0)
 		svm_sys->close(fence->watch.fd);
+	}
 	if (fence->event_fd >= 0)
 		svm_sys->close(fence->event_fd);
 	pthread_cond_destroy(&fence->cond);
@@ -69,38 +69,42 @@ bool svm_fence_complete(struct svm_fence *fence, int status)
 
 	svm_list_init(&ready);
 	svm_lock(&fence->lock);
-	if (fence->signalled) {
+	if (fence->decided) {
 		svm_unlock(&fence->lock);
 		return false;
 	}
-	fence->signalled = true;
+	fence->decided = true;
 	fence->status = status;
 	svm_list_splice_tail(&ready, &fence->waiters);
-	if (fence->event_fd >= 0)
-		raise_event(fence);
-	pthread_cond_broadcast(&fence->cond);
 	svm_unlock(&fence->lock);
+	/* Waiters first: what an access held is free when those who sleep on its fence find it signalled. */
 	svm_list_for_each_safe(node, tmp, &ready) {
 		struct svm_fence_waiter *waiter = svm_list_entry(node, struct svm_fence_waiter, node);
 
 		svm_list_del(node);
 		waiter->fn(waiter, status);
 	}
+	svm_lock(&fence->lock);
+	fence->signalled = true;
+	if (fence->event_fd >= 0)
+		raise_event(fence);
+	pthread_cond_broadcast(&fence->cond);
+	svm_unlock(&fence->lock);
 	return true;
 }
 
 bool svm_fence_add_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter, int *ret_status)
 {
-	bool signalled;
+	bool decided;
 
 	svm_lock(&fence->lock);
-	signalled = fence->signalled;
-	if (signalled)
+	decided = fence->decided;
+	if (decided)
 		*ret_status = fence->status;
 	else
 		svm_list_add_tail(&fence->waiters, &waiter->node);
 	svm_unlock(&fence->lock);
-	return signalled;
+	return decided;
 }
 
 bool svm_fence_remove_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter)
@@ -108,7 +112,7 @@ bool svm_fence_remove_waiter(struct svm_fence *fence, struct svm_fence_waiter *w
 	bool removed;
 
 	svm_lock(&fence->lock);
-	removed = !fence->signalled;
+	removed = !fence->decided;
 	if (removed)
 		svm_list_del(&waiter->node);
 	svm_unlock(&fence->lock);
@@ -147,14 +151,25 @@ int svm_fence_block(struct svm_fence *fence, int64_t timeout_ns)
 	return r;
 }
 
+/* One more reference, if the last one has not been given back. */
+static bool get_living(struct svm_fence *fence)
+{
+	uint32_t refs = __atomic_load_n(&fence->refs, __ATOMIC_RELAXED);
+
+	while (refs != 0)
+		if (__atomic_compare_exchange_n(&fence->refs, &refs, refs + 1u, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
 static void fd_ready(struct svm_watch *watch)
 {
 	struct svm_fence *fence = svm_container_of(watch, struct svm_fence, watch);
 
 	svm_loop_remove_watch(fence->ctx->loops[0], watch);
-	/* Waiters may give the last other reference back. */
-	svm_fence_get(fence);
-	fence->watched = false;
+	/* Waiters may give the last other reference back; or somebody has, and waits for us to be done. */
+	if (!get_living(fence))
+		return;
 	svm_fence_complete(fence, 0);
 	svm_fence_put(fence);
 }
@@ -165,12 +180,9 @@ int svm_fence_watch_fd(struct svm_fence *fence, int fd)
 
 	fence->watch.fd = fd;
 	fence->watch.ready = fd_ready;
-	fence->watched = true;
 	r = svm_loop_add_watch(fence->ctx->loops[0], &fence->watch);
-	if (r < 0) {
-		fence->watched = false;
+	if (r < 0)
 		fence->watch.fd = -1;
-	}
 	return r;
 }
 

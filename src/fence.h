@@ -2,8 +2,8 @@
 /*
  * Fences: the public object, and how the core waits for one.
  *
- * A fence signals once; waiters added before run then, in the signalling thread, with no lock held.
- * References: the application's, and one for whoever will signal it.
+ * A fence signals once; waiters added before run just before, in the signalling thread, with no lock held.
+ * References: the application's, and one for whoever signals it, who holds it until that is done.
  */
 #ifndef SVM_FENCE_H
 #define SVM_FENCE_H
@@ -26,12 +26,12 @@ struct svm_fence {
 	pthread_cond_t cond;
 	struct svm_list waiters;
 	int event_fd;	    /* -1 until exported */
-	int status;	    /* valid once signalled */
-	bool signalled;
+	int status;	    /* valid once decided */
+	bool decided;	    /* waiters run, or have run */
+	bool signalled;	    /* and those who sleep may go on */
 	bool by_application; /* svm_fence_signal() is allowed */
 	/* Imported: watched until readable. */
 	struct svm_watch watch;
-	bool watched;
 	uint32_t refs; /* atomic */
 };
 
@@ -39,7 +39,7 @@ struct svm_fence {
 struct svm_fence *svm_fence_new(struct svm_ctx *ctx);
 /* Signal; the first call wins, later ones do nothing and return false. */
 bool svm_fence_complete(struct svm_fence *fence, int status);
-/* Add a waiter, or return true if it has signalled (the waiter is not used then). */
+/* Add a waiter, or return true if it is too late for one (the waiter is not used then). */
 bool svm_fence_add_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter, int *ret_status);
 /* Take a waiter back; false if it runs or ran already. */
 bool svm_fence_remove_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter);

@@ -7,8 +7,9 @@
  * view held a page that the record did not know of) has stale bytes in the stash. The stash holds
  * exactly the pages of block->back: MOVE refuses to overwrite, so no page may come to be there
  * unasked. That is why single pages are made with UFFDIO_COPY (a plain touch of an empty 2 MiB may
- * give a huge page), why nobody reads a stash page that is not in block->back, and why the stash is
- * registered: khugepaged leaves registered memory alone.
+ * give a huge page), why nobody should read a stash page that is not in block->back, and why the stash
+ * is registered: khugepaged leaves registered memory alone. Pages that are in the way all the same
+ * are stale, because the record says where the bytes are, and are dropped.
  *
  * Kernel rules that shape this (mm/userfaultfd.c of Linux 6.18): MOVE needs both ends in one VMA
  * each with equal access and lock flags (EINVAL), a source page that is there (ENOENT), that this
@@ -59,6 +60,37 @@ static int zap_stash_mask(struct svm_host_block *block, const struct svm_mask *p
 }
 
 /*
+ * Zero pages for the stash, where it has none, one by one: never a huge page, which would bring
+ * others along.
+ */
+static int populate_small(struct svm_host *host, struct svm_host_block *block, unsigned int page,
+			  unsigned int n)
+{
+	bool cleared = false;
+
+	while (n > 0) {
+		unsigned int want = n < SVM_HOST_ZERO_PAGES ? n : SVM_HOST_ZERO_PAGES;
+		unsigned int n_done;
+		uint64_t done;
+		int ret = svm_uffd_copy(&host->uffd, svm_host_stash(block, page), svm_host_zeros,
+					want * SVM_PAGE_BYTES,
+					SVM_UFFD_NO_WAKE | SVM_UFFD_EXCLUSIVE, &done);
+
+		n_done = (unsigned int)(done / SVM_PAGE_BYTES);
+		svm_mask_set_range(&block->back, page, n_done);
+		page += n_done;
+		n -= n_done;
+		if (ret == -EEXIST && !cleared) {
+			cleared = true;
+			ret = zap_stash(block, page, n);
+		}
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+/*
  * Take [page, page + n) out of the user view by copying: no writer, copy, zap. For kernels without
  * MOVE and for pages that it refuses. When copying fails the pages stay mapped read-only.
  */
@@ -101,21 +133,24 @@ static int copy_out(struct svm_host *host, struct svm_host_block *block, unsigne
 	return ret;
 }
 
+/* Pages that turn out to be gone are added to *gone, and stay in block->cpu. */
 static int revoke_by_copy(struct svm_host *host, struct svm_host_block *block, unsigned int page,
-			  unsigned int n)
+			  unsigned int n, struct svm_mask *gone)
 {
 	int ret = copy_out(host, block, page, n);
 	int first_error = 0;
 
-	if (!is_gone(ret))
+	if (!is_gone(ret) && ret != -EEXIST)
 		return ret;
-	/* Some pages are gone, perhaps not all. */
+	/* Some pages are gone, or in the stash unasked, perhaps not all. */
 	for (unsigned int p = page; p < page + n; p++) {
 		if (!svm_mask_test(&block->cpu, p))
 			continue;
-		ret = copy_out(host, block, p, 1);
+		ret = zap_stash(block, p, 1);
+		if (ret == 0)
+			ret = copy_out(host, block, p, 1);
 		if (is_gone(ret))
-			forget_mapping(block, p, 1);
+			svm_mask_set(gone, p);
 		else if (ret < 0 && first_error == 0)
 			first_error = ret;
 	}
@@ -143,20 +178,22 @@ static unsigned int break_sharing(struct svm_host_block *block, unsigned int pag
 }
 
 /* One page that MOVE does not take (EINVAL): locked in memory, or protected by the application. */
-static int revoke_refused(struct svm_host *host, struct svm_host_block *block, unsigned int page)
+static int revoke_refused(struct svm_host *host, struct svm_host_block *block, unsigned int page,
+			  struct svm_mask *gone)
 {
 	if (!svm_host_can_zap(host, block))
 		return -EBUSY;
-	return revoke_by_copy(host, block, page, 1);
+	return revoke_by_copy(host, block, page, 1, gone);
 }
 
 static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, unsigned int first,
-			  unsigned int n)
+			  unsigned int n, struct svm_mask *gone)
 {
 	const unsigned int end = first + n;
 	unsigned int page = first;
 	unsigned int step = n;	     /* pages to ask for at once */
 	unsigned int broken = first; /* sharing was broken, or tried to be, up to here */
+	bool cleared = false;	     /* pages that were in the stash unasked are gone */
 	int first_error = 0;
 
 	while (page < end) {
@@ -177,9 +214,15 @@ static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, u
 			continue;
 
 		if (is_gone(ret)) {
-			forget_mapping(block, page, 1);
+			svm_mask_set(gone, page);
 			page++;
 			continue;
+		}
+		if (ret == -EEXIST && !cleared) {
+			cleared = true;
+			ret = zap_stash(block, page, end - page);
+			if (ret == 0)
+				continue;
 		}
 		if (ret == -EBUSY && page >= broken) {
 			broken = page + break_sharing(block, page, page + want);
@@ -191,7 +234,7 @@ static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, u
 		if (ret == -EBUSY && want > 1)
 			continue;
 		if (ret == -EINVAL)
-			ret = revoke_refused(host, block, page);
+			ret = revoke_refused(host, block, page, gone);
 		if (ret == -EAGAIN) {
 			/*
 			 * EAGAIN that lasts is a huge page that cannot be split, because a piece of it
@@ -209,8 +252,9 @@ static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, u
 	return first_error;
 }
 
-static int private_revoke(struct svm_host *host, struct svm_host_block *block,
-			  const struct svm_mask *pages)
+/* Whatever the stash holds for mapped pages is stale, and in the way. */
+static int take_pages(struct svm_host *host, struct svm_host_block *block,
+		      const struct svm_mask *pages, struct svm_mask *ret_gone)
 {
 	const struct svm_mask stale = svm_mask_both(pages, &block->back);
 	int first_error = 0;
@@ -220,11 +264,38 @@ static int private_revoke(struct svm_host *host, struct svm_host_block *block,
 		return ret;
 	svm_host_for_each_run(pages, page, n)
 	{
-		ret = svm_uffd_has_move(&host->uffd) ? revoke_by_move(host, block, page, n)
-						     : revoke_by_copy(host, block, page, n);
+		ret = svm_uffd_has_move(&host->uffd)
+			      ? revoke_by_move(host, block, page, n, ret_gone)
+			      : revoke_by_copy(host, block, page, n, ret_gone);
 		if (ret < 0 && first_error == 0)
 			first_error = ret;
 	}
+	return first_error;
+}
+
+/*
+ * Pages that the application dropped meanwhile read as zero, so that is what the stash gets: after
+ * success every page of the set is there. (Pages that it unmapped as well: nobody will look.)
+ */
+static int private_revoke(struct svm_host *host, struct svm_host_block *block,
+			  const struct svm_mask *pages)
+{
+	struct svm_mask gone;
+	int first_error;
+
+	svm_mask_zero(&gone);
+	first_error = take_pages(host, block, pages, &gone);
+	svm_host_for_each_run(&gone, page, n)
+	{
+		int ret = populate_small(host, block, page, n);
+
+		if (ret < 0 && first_error == 0)
+			first_error = ret;
+	}
+	/* Without memory for the zeros a page stays on record as mapped, to be repaired. */
+	svm_mask_and(&gone, &block->back);
+	svm_mask_andnot(&block->cpu, &gone);
+	svm_mask_andnot(&block->cpu_ro, &gone);
 	return first_error;
 }
 
@@ -299,13 +370,8 @@ static int map_run(struct svm_host *host, struct svm_host_block *block, unsigned
 		ret = move ? move_in(host, block, page, want, &n_done)
 			   : copy_in(host, block, page, want, write, &n_done);
 		page += n_done;
-		want -= n_done;
-		step = SVM_BLOCK_PAGES;
-		if (ret == -EINVAL && want > 1) {
-			/* A VMA ends in between: find where. */
-			step = want / 2;
-			continue;
-		}
+		/* As long as pages refuse to move, ask for one at a time. */
+		step = ret == 0 ? SVM_BLOCK_PAGES : 1;
 		if (move && (ret == -EBUSY || ret == -EAGAIN || ret == -EINVAL)) {
 			/* The stash page is pinned, or the views differ in lock or access flags. */
 			ret = copy_in(host, block, page, 1, true, &n_done);
@@ -352,28 +418,6 @@ static int private_remap(struct svm_host *host, struct svm_host_block *block, un
 			     &done);
 }
 
-/* Zero pages for the stash, one by one: never a huge page, which would bring others along. */
-static int populate_small(struct svm_host *host, struct svm_host_block *block, unsigned int page,
-			  unsigned int n)
-{
-	while (n > 0) {
-		unsigned int want = n < SVM_HOST_ZERO_PAGES ? n : SVM_HOST_ZERO_PAGES;
-		unsigned int n_done;
-		uint64_t done;
-		int ret = svm_uffd_copy(&host->uffd, svm_host_stash(block, page), svm_host_zeros,
-					want * SVM_PAGE_BYTES,
-					SVM_UFFD_NO_WAKE | SVM_UFFD_EXCLUSIVE, &done);
-
-		n_done = (unsigned int)(done / SVM_PAGE_BYTES);
-		svm_mask_set_range(&block->back, page, n_done);
-		if (ret < 0)
-			return ret;
-		page += n_done;
-		n -= n_done;
-	}
-	return 0;
-}
-
 static int populate_whole(struct svm_host_block *block)
 {
 	int ret = svm_sys->madvise(svm_ptr(block->stash), SVM_BLOCK_SIZE, MADV_POPULATE_WRITE);
@@ -414,7 +458,8 @@ static int private_populate(struct svm_host *host, struct svm_host_block *block,
 static int private_unmap(struct svm_host *host, struct svm_host_block *block,
 			 const struct svm_mask *pages)
 {
-	struct svm_mask moved;
+	struct svm_mask unmapped = *pages;
+	struct svm_mask gone;
 	int first_error = 0;
 	int ret;
 
@@ -429,10 +474,13 @@ static int private_unmap(struct svm_host *host, struct svm_host_block *block,
 		}
 		return first_error;
 	}
-	first_error = private_revoke(host, block, pages);
-	moved = svm_mask_both(pages, &block->back);
-	svm_mask_andnot(&moved, &block->cpu);
-	ret = zap_stash_mask(block, &moved);
+	svm_mask_zero(&gone);
+	first_error = take_pages(host, block, pages, &gone);
+	svm_mask_andnot(&block->cpu, &gone);
+	svm_mask_andnot(&block->cpu_ro, &gone);
+	svm_mask_andnot(&unmapped, &block->cpu);
+	svm_mask_and(&unmapped, &block->back);
+	ret = zap_stash_mask(block, &unmapped);
 	return first_error ? first_error : ret;
 }
 

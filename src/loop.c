@@ -274,19 +274,21 @@ static void remove_item(struct svm_loop *loop, const void *item, struct svm_list
 {
 	struct svm_loop_slot *slot;
 	uint32_t generation;
-	bool in_flight;
+	bool in_flight = false;
 
 	svm_lock(&loop->lock);
 	assert(state < loop->n_slots);
 	slot = &loop->slots[state];
-	assert(slot->item == item && !slot->removed);
 	generation = slot->generation;
-	svm_list_del(node);
-	slot->removed = true;
-	loop->engine->remove(loop, slot);
-	in_flight = slot->in_flight;
-	if (!in_flight)
-		svm_loop_free_slot(loop, slot);
+	/* Else its callback has removed it, and may still run. */
+	if (slot->item == item && !slot->removed) {
+		svm_list_del(node);
+		slot->removed = true;
+		loop->engine->remove(loop, slot);
+		in_flight = slot->in_flight;
+		if (!in_flight)
+			svm_loop_free_slot(loop, slot);
+	}
 	if (!svm_loop_is_current(loop)) {
 		if (in_flight)
 			wake(loop);

@@ -74,7 +74,8 @@ void svm_loop_stop(struct svm_loop *loop); /* any thread */
 bool svm_loop_is_current(const struct svm_loop *loop);
 
 /* Any thread. After remove returns, the callback does not run and will not run: from another thread it
- * waits for the loop's thread to let go (so no lock that callbacks take may be held). Add: -EBADF, -ENOSPC (more
+ * waits for the loop's thread to let go (so no lock that callbacks take may be held). What its own callback has
+ * removed may be removed again: that waits for the callback to end. Add: -EBADF, -ENOSPC (more
  * than 65536 in one loop), and errors of epoll_ctl(2). One watch or reader per fd and loop. */
 int svm_loop_add_watch(struct svm_loop *loop, struct svm_watch *watch);
 void svm_loop_remove_watch(struct svm_loop *loop, struct svm_watch *watch);

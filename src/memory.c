@@ -114,6 +114,25 @@ static void set_managed(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool 
 	}
 }
 
+/* LOCKING: tree (write). Blocks that had other memory before (svm_free() leaves them private) get storage that is
+ * shared from the start. The reverse is not needed: a shared block in private memory was converted. */
+static void start_shared(struct svm_ctx *ctx, const struct svm_alloc *alloc)
+{
+	if (alloc->kind != SVM_HOST_SHARED)
+		return;
+	for_each_block_addr(addr, alloc->base, alloc->base + alloc->size)
+	{
+		struct svm_block *block = svm_block_find(ctx, addr);
+
+		if (!block)
+			continue;
+		svm_lock(&block->lock);
+		block->host.kind = SVM_HOST_SHARED;
+		block->shared = true;
+		svm_unlock(&block->lock);
+	}
+}
+
 int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret_addr)
 {
 	struct svm_ctx *ctx;
@@ -139,10 +158,13 @@ int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret
 	svm_rwlock_write(&ctx->tree_lock);
 	alloc->id = ++ctx->next_alloc_id;
 	r = svm_va_alloc(&ctx->va, alloc->size, alloc->kind, &addr);
+	if (r == 0) {
+		alloc->base = addr;
+		start_shared(ctx, alloc);
+	}
 	svm_rwlock_unlock(&ctx->tree_lock);
 	if (r < 0)
 		goto err_alloc;
-	alloc->base = addr;
 	r = clear_marks(ctx, addr, addr + alloc->size);
 	if (r < 0)
 		goto err_va;

@@ -124,3 +124,12 @@ bool svm_history_thrashing(const struct svm_history *history, uint64_t now_ns)
 {
 	return now_ns < history->pinned_ns;
 }
+
+uint64_t svm_history_nap(const struct svm_history *history, uint32_t agent, uint64_t now_ns)
+{
+	uint64_t end = history->last_ns + SVM_THRASH_NAP_NS;
+
+	if (!svm_history_thrashing(history, now_ns) || history->last_agent == agent || now_ns >= end)
+		return 0;
+	return end;
+}

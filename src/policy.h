@@ -51,6 +51,9 @@ struct svm_action svm_policy(const struct svm_policy_in *in);
 #define SVM_THRASH_THRESHOLD 3u
 #define SVM_THRASH_PIN_NS    (300u * SVM_THRASH_LAPSE_NS)
 #define SVM_THRASH_EPOCH_NS  (2000u * SVM_THRASH_LAPSE_NS)
+/* The documented back-off: pages of a thrashing block that cannot be mapped in place stay this long where they are
+ * before another agent's fault takes them. */
+#define SVM_THRASH_NAP_NS    SVM_THRASH_LAPSE_NS
 
 struct svm_history {
 	uint64_t last_ns;   /* when pages of the block last changed place because of an access */
@@ -61,6 +64,8 @@ struct svm_history {
 
 /* Pages of the block move to agent because it touched them. Returns true when this makes it thrash (once per pin). */
 bool svm_history_moved(struct svm_history *history, uint32_t agent, uint64_t now_ns);
+/* Until when a fault that moves pages has to wait; 0: it need not. */
+uint64_t svm_history_nap(const struct svm_history *history, uint32_t agent, uint64_t now_ns);
 bool svm_history_thrashing(const struct svm_history *history, uint64_t now_ns);
 
 #endif

@@ -212,6 +212,22 @@ out:
 	return verdict;
 }
 
+/* Copies never read registered memory where the application could take it away under them: its pages go to the stash
+ * first, and the CPU gets them back at its next touch. */
+static void keep_out_of_user_view(const struct svm_block *block, struct svm_step *step)
+{
+	struct svm_mask mapped = step->copy[SVM_LOC_HOST];
+
+	if (!block->host.registered || !(step->copies & 1u))
+		return;
+	svm_mask_and(&mapped, &block->cpu.map_r);
+	svm_mask_andnot(&step->protect[SVM_AGENT_CPU], &mapped);
+	if (svm_mask_empty(&mapped))
+		return;
+	svm_mask_or(&step->revoke[SVM_AGENT_CPU], &mapped);
+	step->stops |= 1u;
+}
+
 static enum verdict start_goal(struct svm_request *request, struct svm_goal *goal, struct svm_transition **ret_t)
 {
 	struct svm_transition *t = transition_new(request, SVM_TRANSITION_STEP);
@@ -225,8 +241,10 @@ static enum verdict start_goal(struct svm_request *request, struct svm_goal *goa
 		dest = SVM_LOC_HOST;
 	goal->can_protect = can_protect(request->block);
 	goal->can_copy = can_copy(request->block, dest);
-	if (svm_coh_plan(&request->block->coh, goal, &t->step))
+	if (svm_coh_plan(&request->block->coh, goal, &t->step)) {
+		keep_out_of_user_view(request->block, &t->step);
 		return start_step(request, t, ret_t);
+	}
 	svm_pool_put(&request->block->ctx->transition_pool, t);
 	svm_mask_andnot(&request->left, &goal->pages);
 	return VERDICT_AGAIN;
@@ -509,6 +527,36 @@ static void note_move(const struct svm_request *request, enum svm_whereabouts at
 								.device = ~0u});
 }
 
+static void nap_is_over(struct svm_timer *timer)
+{
+	struct svm_block *block = svm_container_of(timer, struct svm_block, nap);
+
+	svm_lock(&block->lock);
+	block->napping = false;
+	svm_unlock(&block->lock);
+	svm_block_run(block);
+}
+
+/* Agents pull the block to and fro, and it cannot be shared in place: each gets it for a while. */
+static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts at, enum svm_coh_mode mode, uint64_t now)
+{
+	struct svm_block *block = request->block;
+	uint64_t end;
+
+	if (request->cause != SVM_CAUSE_FAULT || mode != SVM_COH_MIGRATE || (at != SVM_AT_HOST && at != SVM_AT_PEER))
+		return false;
+	end = svm_history_nap(&block->history, request->agent, now);
+	if (end == 0)
+		return false;
+	if (!block->napping) {
+		block->napping = true;
+		block->n_runners++;
+		block->nap.fire = nap_is_over;
+		svm_loop_set_timer(svm_ctx_loop(block->ctx, block->base), &block->nap, end);
+	}
+	return true;
+}
+
 /* Plan for the first page that is left, with all others of the block that are in the same case. */
 static enum verdict serve_group(struct svm_request *request, unsigned int page, struct svm_transition **ret_t)
 {
@@ -547,6 +595,17 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page, 
 		svm_mask_andnot(&request->left, &group);
 		return VERDICT_AGAIN;
 	}
+	if (request->cause == SVM_CAUSE_ACQUIRE && !request->write && action.mode == SVM_COH_MIGRATE &&
+	    can_duplicate(block, request->agent)) {
+		/* What others hold for reading can be read along: it is not moved away from them. */
+		held_by_others(block, request->agent, &m);
+		if (svm_mask_test(&m, page)) {
+			action.mode = SVM_COH_DUPLICATE;
+			svm_mask_and(&group, &m);
+		} else {
+			svm_mask_andnot(&group, &m);
+		}
+	}
 	if (request->flags & (SVM_REQUEST_IN_PLACE | SVM_REQUEST_TO_HOST))
 		action.mode = SVM_COH_REMOTE;
 	block->host.node = -1;
@@ -574,6 +633,8 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page, 
 	}
 	if (action.mode == SVM_COH_REMOTE && block->host.kind == SVM_HOST_PRIVATE)
 		return start_convert(request, ret_t);
+	if (has_to_nap(request, at, action.mode, now))
+		return VERDICT_WAIT;
 	goal.mode = action.mode;
 	goal.pages = group;
 	note_move(request, at, now);

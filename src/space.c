@@ -508,6 +508,20 @@ int svm_fence_create(struct svm_space *space, struct svm_fence **ret_fence)
 	return 0;
 }
 
+/* -EPERM for what has no events, as a file on disk: io_uring would call it ready at once (epoll_ctl(2)). */
+static int check_pollable(int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	int epoll = svm_sys->epoll_create(EPOLL_CLOEXEC);
+	int r;
+
+	if (epoll < 0)
+		return epoll;
+	r = svm_sys->epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+	svm_sys->close(epoll);
+	return r;
+}
+
 int svm_fence_import(struct svm_space *space, int fd, struct svm_fence **ret_fence)
 {
 	struct svm_fence *fence;
@@ -517,6 +531,8 @@ int svm_fence_import(struct svm_space *space, int fd, struct svm_fence **ret_fen
 	if (!space || !ret_fence)
 		return -EINVAL;
 	r = svm_ctx_check(&space->ctx);
+	if (r == 0)
+		r = check_pollable(fd);
 	if (r < 0)
 		return r;
 	copy = svm_sys->fcntl(fd, F_DUPFD_CLOEXEC, 0);

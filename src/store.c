@@ -102,6 +102,9 @@ void svm_store_detach(struct svm_store *store, struct svm_chunk *chunk)
 void svm_store_wait(struct svm_store *store, struct svm_store_waiter *waiter)
 {
 	svm_lock(&store->lock);
+	/* What failed was for others, and may have changed since: changes are only told while somebody waits. */
+	if (svm_list_empty(&store->waiters))
+		store->round++;
 	svm_list_add_tail(&store->waiters, &waiter->node);
 	atomic_fetch_add(&store->n_waiters, 1u);
 	svm_unlock(&store->lock);

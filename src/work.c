@@ -81,23 +81,32 @@ int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges
 	if (!device || !ret_access)
 		return -EINVAL;
 	r = svm_ctx_check(device->ctx);
-	if (r == 0)
-		r = acquire(device, ranges, n_ranges, flags, &job);
 	if (r < 0)
 		return r;
+	/* Counted before the look at closing: svm_device_close() does it in the other order. */
+	atomic_fetch_add(&device->n_accesses, 1u);
+	r = acquire(device, ranges, n_ranges, flags, &job);
+	if (r < 0)
+		goto err_count;
 	if (!ret_ready) {
 		r = svm_job_wait(job, -1);
 		if (r < 0) {
 			svm_job_release(job, NULL);
-			return r == -EAGAIN ? -EBUSY : r;
+			r = r == -EAGAIN ? -EBUSY : r;
+			goto err_count;
 		}
 	} else {
 		svm_fence_get(job->ready);
 		*ret_ready = svm_fence_hand_out(job->ready);
 	}
 	atomic_fetch_add(&device->ctx->n_open_jobs, 1u);
+	job->counted = true;
 	*ret_access = (struct svm_access *)job;
 	return 0;
+
+err_count:
+	atomic_fetch_sub(&device->n_accesses, 1u);
+	return r;
 }
 
 int svm_release(struct svm_access *access, struct svm_fence *done)
@@ -130,6 +139,7 @@ struct work {
 	struct svm_fence *wait;
 	struct svm_fence_waiter waiter;
 	struct svm_point_waiter point_waiter;
+	int status; /* of the fence it waited for */
 	enum work_kind kind;
 	struct svm_work memory;
 	void (*kernel)(const void *args, uint64_t index, uint64_t count);
@@ -201,6 +211,8 @@ static void work_acquired(struct svm_fence_waiter *waiter, int status)
 {
 	struct work *work = svm_container_of(waiter, struct work, waiter);
 
+	if (work->status < 0)
+		status = work->status;
 	if (status < 0)
 		work_end(work, status);
 	else
@@ -214,14 +226,12 @@ static void work_ready(struct svm_fence_waiter *waiter, int status)
 	if (work->wait)
 		svm_fence_put(work->wait);
 	work->wait = NULL;
-	if (status < 0) {
-		work_end(work, status);
-		return;
-	}
+	work->status = status;
 	if (!work->access) {
-		work_submit(work);
+		work_acquired(waiter, 0);
 		return;
 	}
+	/* Also after a failure: memory can be given back only when all of it is there. */
 	work->waiter.fn = work_acquired;
 	if (svm_fence_add_waiter(work->access->ready, &work->waiter, &status))
 		work_acquired(&work->waiter, status);

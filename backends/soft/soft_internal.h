@@ -141,6 +141,11 @@ bool svm_soft_stopped(struct svm_soft_device *dev);
 /* Wait (may block) for the answer to a SYNC command, or for the end of the process. */
 int svm_soft_sync_wait(struct svm_soft_device *dev);
 
+/* soft_birth.c */
+/* (may block) Fork the process; args->threads is filled in. *ret_pid is the child, to be ended by the
+ * caller, or -1, also where an error is returned. */
+int svm_soft_fork(struct svm_soft_proc_args *args, pid_t *ret_pid);
+
 /* soft_mem.c */
 int svm_soft_mem_init(struct svm_soft_device *dev);
 void svm_soft_mem_finish(struct svm_soft_device *dev);

@@ -262,52 +262,6 @@ static void timelines_init(struct svm_soft_device *dev)
 	t[SVM_TIMELINE_COPY].status = dev->copier.status;
 }
 
-/* What the forking thread is given and gives. */
-struct birth {
-	const struct svm_soft_proc_args *args;
-	pid_t pid;
-	int error;
-};
-
-static void *fork_main(void *arg)
-{
-	struct birth *birth = arg;
-
-	birth->pid = fork();
-	if (birth->pid == 0)
-		svm_soft_proc_run(birth->args);
-	birth->error = birth->pid < 0 ? -errno : 0;
-	return NULL;
-}
-
-/* Run fork_main() on the initial stack of the process to be. */
-static int fork_there(struct svm_soft_device *dev, struct birth *birth)
-{
-	void *stack = (void *)(uintptr_t)svm_soft_stack_base(dev->own_base, SVM_SOFT_INITIAL_STACK);
-	pthread_attr_t attr;
-	pthread_t thread;
-	int ret;
-
-	if (mprotect(stack, SVM_SOFT_STACK_SIZE, PROT_READ | PROT_WRITE))
-		return -errno;
-	ret = -pthread_attr_init(&attr);
-	if (ret)
-		return ret;
-	ret = -pthread_attr_setstack(&attr, stack, SVM_SOFT_STACK_SIZE);
-	if (ret == 0)
-		ret = -pthread_create(&thread, &attr, fork_main, birth);
-	(void)pthread_attr_destroy(&attr);
-	if (ret)
-		return ret;
-	ret = -pthread_join(thread, NULL);
-	/* From now on it is only a reservation; its pages are the child's alone. */
-	if (ret == 0 &&
-	    mmap(stack, SVM_SOFT_STACK_SIZE, PROT_NONE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
-		ret = -errno;
-	return ret;
-}
-
 static int start_process(struct svm_soft_device *dev, const struct svm_backend_open *open_args,
 			 const struct inherited *in)
 {
@@ -326,21 +280,9 @@ static int start_process(struct svm_soft_device *dev, const struct svm_backend_o
 		.parent_fd = in->parent_fd,
 		.life_fd = in->life_fd,
 	};
-	struct birth birth = { .args = &args, .pid = -1 };
-	sigset_t all;
-	sigset_t old;
 	int ret;
 
-	/* No handler of the application may run in the child. The thread inherits the mask. */
-	sigfillset(&all);
-	ret = -pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (ret < 0)
-		return ret;
-	ret = fork_there(dev, &birth);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	dev->pid = birth.pid;
-	if (ret == 0)
-		ret = birth.error;
+	ret = svm_soft_fork(&args, &dev->pid);
 	if (ret < 0)
 		return ret;
 	dev->pid_fd = (int)syscall(SYS_pidfd_open, dev->pid, 0);

@@ -18,15 +18,15 @@
  * Threads: the initial one ends the process with the application; "control" carries out BIND; engine 0 carries out WORK and shares launches with the other engines.
  * Asynchronous signals are blocked in all of them: ^C in a terminal is for the application.
  *
- * After the start nothing here calls malloc or stdio. The heap is the application's, which may register
- * any page of it.
+ * Nothing here calls malloc or stdio: their locks may have been held at the fork, and the heap is the
+ * application's, which may register any page of it.
  */
 #include "soft_wire.h"
 #include <errno.h>
 #include <libsvm/types.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -244,7 +244,7 @@ static int carry_out(const struct svm_soft_bind_cmd *cmd)
 	}
 }
 
-static void *control_main(void *arg)
+static int control_main(void *arg)
 {
 	struct svm_soft_ctl *ctl = proc.ctl;
 	uint32_t spin = SPIN_MIN;
@@ -252,6 +252,7 @@ static void *control_main(void *arg)
 	uint64_t seq = 0;
 	int first = 0;
 
+	(void)arg;
 	(void)prctl(PR_SET_NAME, "svm-soft-ctl");
 	for (;;) {
 		struct svm_soft_bind_cmd cmd;
@@ -271,16 +272,18 @@ static void *control_main(void *arg)
 			atomic_store(&ctl->sync_status, status);
 			add_one(proc.args.sync_fd);
 		}
-		if (!(cmd.flags & SVM_SOFT_BIND_LAST))
-			continue;
-		first = 0;
-		n_silent++;
-		if (n_silent == BINDS_PER_EVENT || atomic_load(&ctl->bind.submitted) == seq) {
+		if (cmd.flags & SVM_SOFT_BIND_LAST) {
+			first = 0;
+			n_silent++;
+		}
+		/* A SYNC command has no event of its own, and may be what a silent one counted on. */
+		if (n_silent == BINDS_PER_EVENT ||
+		    (n_silent && atomic_load(&ctl->bind.submitted) == seq)) {
 			n_silent = 0;
 			signal_event();
 		}
 	}
-	return arg;
+	return 0;
 }
 
 /* ---- Engines ---------------------------------------------------------------------------------- */
@@ -364,16 +367,17 @@ static void engine_init(uint32_t i)
 	sigemptyset(&set);
 	for (size_t n = 0; n < sizeof(fault_signals) / sizeof(fault_signals[0]); n++)
 		sigaddset(&set, fault_signals[n]);
-	if (sigaltstack(&stack, NULL) || pthread_sigmask(SIG_UNBLOCK, &set, NULL))
+	if (sigaltstack(&stack, NULL) || sigprocmask(SIG_UNBLOCK, &set, NULL))
 		die(0, 0, 0, 0);
 }
 
-static void *leader_main(void *arg)
+static int leader_main(void *arg)
 {
 	struct svm_soft_ctl *ctl = proc.ctl;
 	uint32_t spin = SPIN_MIN;
 	uint64_t seq = 0;
 
+	(void)arg;
 	engine_init(0);
 	for (;;) {
 		line_wait(&ctl->work, seq, &spin);
@@ -385,10 +389,10 @@ static void *leader_main(void *arg)
 		atomic_store(&ctl->work.done, seq);
 		signal_event();
 	}
-	return arg;
+	return 0;
 }
 
-static void *helper_main(void *arg)
+static int helper_main(void *arg)
 {
 	uint32_t seen = 0;
 
@@ -401,7 +405,7 @@ static void *helper_main(void *arg)
 		if (atomic_fetch_sub(&proc.grid.n_busy, 1) == 1)
 			svm_soft_futex_wake(&proc.grid.n_busy, 1);
 	}
-	return arg;
+	return 0;
 }
 
 /* ---- Faults ----------------------------------------------------------------------------------- */
@@ -579,32 +583,20 @@ _Noreturn static void watch(void)
 	leave();
 }
 
-static int map_stack(uint64_t base, uint64_t size)
-{
-	return map_fixed(base, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
+/* clone() under the other name that it has: one that ThreadSanitizer does not take for a fork. */
+extern int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
 
-static int start_thread(uint32_t stack, void *(*fn)(void *), void *arg)
+/* See soft_birth.c. Nobody waits for the end of these threads: they have none. */
+static int start_thread(uint32_t i, int (*fn)(void *), void *arg)
 {
-	uint64_t base = svm_soft_stack_base(proc.args.own_base, stack);
-	pthread_attr_t attr;
-	pthread_t thread;
-	int ret;
+	const struct svm_soft_thread *thread = &proc.args.threads[i];
+	void *stack = (void *)(uintptr_t)thread->stack_top;
+	void *tls = (void *)(uintptr_t)thread->tls;
+	void *tid = (void *)(uintptr_t)thread->tid_addr;
+	int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+		    CLONE_SYSVSEM | CLONE_SETTLS | (tid ? CLONE_CHILD_SETTID : 0);
 
-	ret = map_stack(svm_soft_signal_base(proc.args.own_base, stack), SVM_SOFT_SIGNAL_SIZE);
-	if (ret == 0)
-		ret = map_stack(base, SVM_SOFT_STACK_SIZE);
-	if (ret < 0)
-		return ret;
-	ret = -pthread_attr_init(&attr);
-	if (ret < 0)
-		return ret;
-	ret = -pthread_attr_setstack(&attr, (void *)(uintptr_t)base, SVM_SOFT_STACK_SIZE);
-	if (ret == 0)
-		ret = -pthread_create(&thread, &attr, fn, arg);
-	(void)pthread_attr_destroy(&attr);
-	return ret;
+	return __clone(fn, stack, flags, arg, (pid_t *)NULL, tls, tid) < 0 ? -errno : 0;
 }
 
 static int start_all(void)

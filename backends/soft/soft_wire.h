@@ -117,9 +117,8 @@ struct svm_soft_ctl {
 /*
  * Addresses that belong to the process: the library reserves them while the device is open, so that no
  * memory it registers can lie there. What the process needs for itself (stacks, the shared mapping)
- * is inside, because a span may replace anything else that it inherited. That includes the stack, with
- * the thread's control block, of whoever calls fork(): so the library forks in a thread of its own that
- * has its stack in here, and that becomes the initial thread of the process.
+ * is inside, because a span may replace anything else that it inherited: the stack of whoever opened
+ * the device, for one.
  *
  *   shared mapping, guard; then per thread: guard, signal stack, guard, stack
  */
@@ -153,6 +152,13 @@ static inline uint64_t svm_soft_stack_base(uint64_t own_base, uint32_t i)
 	return svm_soft_signal_base(own_base, i) + SVM_SOFT_SIGNAL_SIZE + SVM_SOFT_GUARD_SIZE;
 }
 
+/* Where a thread of the process runs: memory of a thread that the library had before the fork. */
+struct svm_soft_thread {
+	uint64_t tls;	   /* thread pointer */
+	uint64_t tid_addr; /* where the C library keeps the thread's id; 0: not known */
+	uint64_t stack_top;
+};
+
 /* What the process starts with; borrowed for the start of it. The fds are the
  * library's numbers, inherited. */
 struct svm_soft_proc_args {
@@ -169,9 +175,10 @@ struct svm_soft_proc_args {
 	int sync_fd;   /* eventfd: started, or a SYNC command is done */
 	int parent_fd; /* pidfd of the library's process */
 	int life_fd; /* read end of a pipe that only the library's process can hold open over exec */
+	struct svm_soft_thread threads[SVM_SOFT_N_STACKS];
 };
 
-/* Body of the process; single-threaded when called, on the initial stack, all signals blocked. */
+/* Body of the process: the only thread when called, on the initial stack, all signals blocked. */
 _Noreturn void svm_soft_proc_run(const struct svm_soft_proc_args *args);
 
 /* Wait while *word is value, and wake one or all who do. Shared between processes; the caller looks

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +12,15 @@
 #define DEFAULT_DEVICES 2u
 #define DEFAULT_SOFT	"soft:memory=256M"
 
+/* Lines that the library has logged. */
+static atomic_uint n_logged;
+
 /* What the library has to say. It may come from the library's own threads, at any time: no stdio lock. */
 static void log_line(void *log_data, int level, const char *line)
 {
 	(void)log_data;
 	(void)level;
+	atomic_fetch_add(&n_logged, 1);
 	dprintf(STDERR_FILENO, "pagerank: libsvm: %s\n", line);
 }
 
@@ -130,10 +135,13 @@ static const char *open_failure(int err)
 static int open_device(struct session *session, const char *name)
 {
 	size_t i = session->n_devices;
+	unsigned int n_logged_before = atomic_load(&n_logged);
 	int ret = svm_device_open(session->space, name, &session->devices[i]);
 
 	if (ret) {
-		complain(0, "cannot open device '%s': %s", name, open_failure(ret));
+		/* What the library said is closer to the point: which key, which value. */
+		if (atomic_load(&n_logged) == n_logged_before)
+			complain(0, "cannot open device '%s': %s", name, open_failure(ret));
 		return ret;
 	}
 	session->n_devices++;
@@ -165,19 +173,17 @@ int session_open(const struct device_list *list, struct session *ret_session)
 
 int session_close(struct session *session)
 {
-	int ret = 0;
+	int err, ret = 0;
 
-	/* svm_space_destroy() would close them as well; this way a failure has a name. */
+	/* svm_space_destroy() closes what is still open; this way a failure has a name. */
 	for (size_t i = session->n_devices; i-- > 0;) {
-		int err = svm_device_close(session->devices[i]);
-
+		err = svm_device_close(session->devices[i]);
 		if (err)
 			ret = complain(err, "cannot close device %zu", i);
 	}
-	if (!ret)
-		ret = space_destroy(session->space);
+	err = space_destroy(session->space);
 	*session = (struct session){ 0 };
-	return ret;
+	return ret ? ret : err;
 }
 
 int session_all_can(const struct session *session, uint32_t caps)

@@ -9,18 +9,18 @@
 
 int complain(int err, const char *format, ...)
 {
+	/* Wipe a progress bar on a terminal. */
+	const char *wipe = isatty(STDERR_FILENO) ? "\r\033[K" : "";
+	char what[512];
 	va_list args;
 
-	fflush(stdout); /* or the two streams mix up when both go to one file */
-	if (isatty(STDERR_FILENO))
-		fputs("\r\033[K", stderr); /* wipe a progress bar */
-	fputs("pagerank: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	if (err)
-		fprintf(stderr, ": %s", strerror(-err));
-	fputc('\n', stderr);
+	fflush(stdout); /* or the two streams mix up when both go to one file */
+	/* One call: the library's own threads may have something to say as well. */
+	fprintf(stderr, "%spagerank: %s%s%s\n", wipe, what, err ? ": " : "",
+		err ? strerror(-err) : "");
 	return err;
 }
 

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -28,15 +30,7 @@
 #define PAGE	    ((uint64_t)SVM_PAGE_SIZE)
 #define BLOCK	    ((uint64_t)SVM_BLOCK_SIZE)
 #define WINDOW_SIZE (UINT64_C(512) << 20)
-#define WAIT_MS     20000
-
-/* Devices start threads in a fork of this process, which has threads itself. */
-const char *__tsan_default_options(
-	void); // NOLINT(bugprone-reserved-identifier): the sanitizer's name
-const char *__tsan_default_options(void) // NOLINT(bugprone-reserved-identifier)
-{
-	return "die_after_fork=0";
-}
+#define WAIT_MS	    20000
 
 static const struct svm_backend_ops *const ops = &svm_backend_soft;
 
@@ -295,16 +289,15 @@ static struct svm_copy_end chunk_end(struct svm_soft_device *dev, uint64_t chunk
 
 static const struct svm_copy_end no_end;
 
-/* Fault of the device, waited for. */
+/* Fault of the device, waited for as the core does: the fd must say that there is one. */
 static struct svm_device_fault next_fault(struct svm_soft_device *dev)
 {
 	struct svm_device_fault fault;
 
-	for (;;) {
-		if (ops->fault_read(dev, &fault, 1) == 1)
-			return fault;
+	do {
 		assert_true(readable(ops->fault_fd(dev), WAIT_MS));
-	}
+	} while (ops->fault_read(dev, &fault, 1) == 0);
+	return fault;
 }
 
 /* ---- Kernels ---------------------------------------------------------------------------------- */
@@ -330,7 +323,9 @@ static void k_add(const void *args, uint64_t i, uint64_t n)
 	*word(a->addr + i * a->stride) += a->value;
 }
 
-static void k_store(const void *args, uint64_t i, uint64_t n)
+/* Also where it must not: one test stores to address 0. */
+__attribute__((no_sanitize("undefined"))) static void k_store(const void *args, uint64_t i,
+							      uint64_t n)
 {
 	const struct kernel_args *a = args;
 
@@ -1066,6 +1061,27 @@ static void *open_on_this_stack(void *arg)
 	return NULL;
 }
 
+/* The initial thread of the process does, asleep in its system call. */
+static bool waits_on_own_stack(struct svm_soft_device *dev)
+{
+	unsigned long long v[8] = { 0 };
+	char path[64];
+	FILE *file;
+	int n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/syscall", (int)dev->pid);
+	for (uint64_t start = now_ns(); now_ns() - start < (uint64_t)WAIT_MS * 1000000;) {
+		file = fopen(path, "re");
+		assert_non_null(file);
+		n = fscanf(file, "%llu %llx %llx %llx %llx %llx %llx %llx", &v[0], &v[1], &v[2],
+			   &v[3], &v[4], &v[5], &v[6], &v[7]);
+		fclose(file);
+		if (n == 8)
+			return v[7] > dev->own_base && v[7] < dev->own_base + SVM_SOFT_OWN_SIZE;
+	}
+	return false;
+}
+
 static void spans_may_cover_the_opener_stack(void **state)
 {
 	struct rig *rig = *state;
@@ -1083,6 +1099,7 @@ static void spans_may_cover_the_opener_stack(void **state)
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	pthread_attr_destroy(&attr);
 	dev = in[1];
+	assert_true(waits_on_own_stack(dev));
 	assert_int_equal(ops->span_add(dev, (uint64_t)(uintptr_t)stack, stack_size), 0);
 	/* Make the process run, stop and go on. */
 	assert_int_equal(kill(dev->pid, SIGSTOP), 0);
@@ -1191,13 +1208,17 @@ static void engines_fault_at_the_same_time(void **state)
 	struct kernel_args args = { .addr = at(rig, 0), .value = 20, .stride = PAGE };
 	struct svm_device_fault faults[4];
 	struct svm_point point;
+	uint64_t start = now_ns();
 	uint32_t seen = 0;
-	int n = 0;
 
 	assert_int_equal(run(dev, k_store, &args, sizeof(args), 4, &point), 0);
-	/* With room for one at a time none is forgotten. */
-	while (n < 4)
-		faults[n++] = next_fault(dev);
+	for (unsigned int i = 0; i < 4; i++) {
+		while (atomic_load(&dev->ctl->faults[i].state) != SVM_SOFT_FAULT_PENDING)
+			assert_true(now_ns() - start < (uint64_t)WAIT_MS * 1000000);
+	}
+	/* All are there. With room for one at a time none is forgotten. */
+	for (unsigned int i = 0; i < 4; i++)
+		faults[i] = next_fault(dev);
 	for (unsigned int i = 0; i < 4; i++)
 		seen |= 1u << ((faults[i].addr - at(rig, 0)) / PAGE);
 	assert_int_equal(seen, 0xf);
@@ -1664,43 +1685,43 @@ static void full_copy_ring_says_again(void **state)
 	assert_true(now_ns() - value < UINT64_C(1000000000));
 }
 
-/* How long a copy of size bytes takes on a device with these options. */
-static uint64_t time_copy(struct rig *rig, const char *options, uint64_t size, unsigned int n)
+/* Milliseconds that copies take on a device with these options: the best of three, as the machine may
+ * have other things to do. */
+static uint64_t time_copies(struct rig *rig, const char *options, uint64_t size, unsigned int n)
 {
 	struct svm_soft_device *dev = open_device(rig, options);
-	struct svm_point point = { 0 };
-	uint64_t start = now_ns();
+	uint64_t best = UINT64_MAX;
 
-	for (unsigned int i = 0; i < n; i++)
-		assert_int_equal(copy_one(dev, host_end(rig->alias),
-					  host_end(rig->alias + 8 * BLOCK), size, 0, &point),
-				 0);
-	expect_done(dev, point);
-	start = now_ns() - start;
+	for (unsigned int k = 0; k < 3; k++) {
+		struct svm_point point = { 0 };
+		uint64_t start = now_ns();
+
+		for (unsigned int i = 0; i < n; i++)
+			assert_int_equal(copy_one(dev, host_end(rig->alias),
+						  host_end(rig->alias + 8 * BLOCK), size, 0,
+						  &point),
+					 0);
+		expect_done(dev, point);
+		start = now_ns() - start;
+		best = start < best ? start : best;
+	}
 	ops->close(dev);
-	return start;
+	return best / 1000000;
 }
 
 static void bandwidth_and_latency_are_limited(void **state)
 {
 	struct rig *rig = *state;
-	const uint64_t ms = 1000000;
-	uint64_t t;
 
 	memset(rig->alias, 1, 16 * BLOCK);
 	/* 4 MiB at 64 MiB/s and at 16 MiB/s: 62 ms and 250 ms. */
-	t = time_copy(rig, "bandwidth=64M", 2 * BLOCK, 1);
-	assert_in_range(t / ms, 60, 180);
-	t = time_copy(rig, "bandwidth=16M", 2 * BLOCK, 1);
-	assert_in_range(t / ms, 240, 700);
+	assert_in_range(time_copies(rig, "bandwidth=64M", 2 * BLOCK, 1), 60, 180);
+	assert_in_range(time_copies(rig, "bandwidth=16M", 2 * BLOCK, 1), 240, 720);
 	/* In one piece or in many, the same. */
-	t = time_copy(rig, "bandwidth=64M", 16 * PAGE, 64);
-	assert_in_range(t / ms, 60, 180);
+	assert_in_range(time_copies(rig, "bandwidth=64M", 16 * PAGE, 64), 60, 180);
 	/* 10 copies of 5 ms at least each. */
-	t = time_copy(rig, "latency=5000000", PAGE, 10);
-	assert_in_range(t / ms, 50, 200);
-	t = time_copy(rig, "", PAGE, 10);
-	assert_true(t / ms < 50);
+	assert_in_range(time_copies(rig, "latency=5000000", PAGE, 10), 50, 200);
+	assert_in_range(time_copies(rig, "", PAGE, 10), 0, 40);
 }
 
 /* ---- Death ------------------------------------------------------------------------------------ */
@@ -1816,6 +1837,42 @@ static void death_during_copies(void **state)
 		for (uint64_t i = 0; i < BLOCK; i++)
 			assert_int_equal(rig->alias[i], last);
 	}
+}
+
+/* A copy that is under way when the process dies may still write: the loss is told after it. */
+static void loss_waits_for_a_copy_under_way(void **state)
+{
+	struct rig *rig = *state;
+	struct svm_soft_device *dev = open_device(rig, "");
+	uint8_t *source = map_private(PAGE);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (uintptr_t)source, PAGE },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)source, PAGE } };
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	struct svm_point point;
+	struct uffd_msg msg;
+	uint64_t value;
+
+	assert_true(uffd >= 0);
+	assert_int_equal(ioctl(uffd, UFFDIO_API, &api), 0);
+	assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+	rig->alias[0] = 1;
+	assert_int_equal(copy_one(dev, host_end(rig->alias), host_end(source), PAGE, 0, &point), 0);
+	assert_int_equal(read(uffd, &msg, sizeof(msg)), sizeof(msg));
+	/* The engine is in the middle of the copy now. */
+	murder(dev);
+	assert_true(readable(ops->event_fd(dev), WAIT_MS));
+	ops->event_ack(dev);
+	for (unsigned int i = 0; i < SVM_TIMELINES; i++)
+		assert_int_equal(ops->completed(dev, i, &value), 0);
+	assert_false(readable(ops->event_fd(dev), 50));
+	assert_int_equal(ioctl(uffd, UFFDIO_ZEROPAGE, &zero), 0);
+	expect_lost(dev);
+	assert_int_equal(rig->alias[0], 0);
+	ops->close(dev);
+	close(uffd);
+	assert_int_equal(munmap(source, PAGE), 0);
 }
 
 static void memory_is_kept_or_lost(void **state)
@@ -1957,6 +2014,41 @@ static void signals_for_the_application_do_not_matter(void **state)
 	assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
 }
 
+static _Atomic uint64_t *handler_word;
+
+static void on_abort(int signal)
+{
+	(void)signal;
+	atomic_fetch_add(handler_word, 1);
+}
+
+static void k_raise(const void *args, uint64_t i, uint64_t n)
+{
+	(void)args;
+	(void)i;
+	(void)n;
+	(void)raise(SIGABRT);
+}
+
+static void handlers_of_the_application_do_not_run_there(void **state)
+{
+	struct rig *rig = *state;
+	struct sigaction action = { .sa_handler = on_abort };
+	struct sigaction old;
+	struct svm_soft_device *dev;
+	struct svm_point point;
+
+	handler_word = (_Atomic uint64_t *)(void *)rig->alias;
+	assert_int_equal(sigaction(SIGABRT, &action, &old), 0);
+	dev = open_device(rig, "");
+	assert_int_equal(run(dev, k_raise, NULL, 0, 1, &point), 0);
+	assert_int_equal(wait_point(dev, point), -ENODEV);
+	assert_int_equal(atomic_load(handler_word), 0);
+	assert_int_equal(sigaction(SIGABRT, &old, NULL), 0);
+	assert_non_null(strstr(rig->log, "signal=6"));
+	ops->close(dev);
+}
+
 static void the_process_holds_nothing_of_ours(void **state)
 {
 	struct rig *rig = *state;
@@ -2061,6 +2153,12 @@ static void be_an_application(struct rig *rig, int socket, unsigned int how)
 		_exit(0);
 	if (how == 1)
 		(void)kill(getpid(), SIGKILL);
+	/* A child holds what was open, and stays until the socket is closed. */
+	if (how == 3) {
+		if (fork() == 0)
+			(void)!read(socket, &byte, 1);
+		_exit(0);
+	}
 	/* It stays, as another program, which reads from the socket until that is closed. */
 	if (dup2(socket, 0) == 0)
 		(void)execlp("cat", "cat", (char *)NULL);
@@ -2071,7 +2169,8 @@ static void the_process_ends_with_the_application(void **state)
 {
 	struct rig *rig = *state;
 
-	for (unsigned int how = 0; how < 3; how++) {
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	for (unsigned int how = 0; how < 4; how++) {
 		siginfo_t info;
 		int sockets[2];
 		int pid_fd;
@@ -2095,7 +2194,11 @@ static void the_process_ends_with_the_application(void **state)
 		assert_int_equal(info.si_pid, 0);
 		close(sockets[0]);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		/* And what it left behind. */
+		while (waitpid(-1, NULL, 0) > 0)
+			;
 	}
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
 }
 
 /* ---- Idle ------------------------------------------------------------------------------------- */
@@ -2257,11 +2360,13 @@ int main(void)
 		CASE(death_during_a_launch),
 		CASE(death_during_a_fault),
 		CASE(death_during_copies),
+		CASE(loss_waits_for_a_copy_under_way),
 		CASE(memory_is_kept_or_lost),
 		CASE(death_during_a_span_op),
 		CASE(somebody_else_reaps_the_process),
 		CASE(kill_from_several_threads),
 		CASE(signals_for_the_application_do_not_matter),
+		CASE(handlers_of_the_application_do_not_run_there),
 		CASE(the_process_holds_nothing_of_ours),
 		CASE(the_process_ends_with_the_application),
 		CASE(idle_devices_do_not_run),

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The random differential test: workers do whatever the library offers, on soft devices of all kinds, and
+ * compare every byte they see with a flat array (flow_run.h, flow_model.h).
+ *
+ * Each round is a seed and a process of its own. A round that fails is run again in one thread, where
+ * everything happens in one order; if it fails there too, operations are left out as long as it still
+ * fails, and what is left is printed, and written to a file that repeats it.
+ *
+ * Environment:
+ *   SVM_TEST_SEED=N        start with round N
+ *   SVM_TEST_SECONDS=N     how long to go on (20)
+ *   SVM_TEST_SEED_FILE=F   run the sequence in this file, once, and print its operations
+ *   SVM_TEST_HOLD=1        a process that failed waits for a debugger
+ */
+#include "flow_run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define OPS_PER_WORKER 250u
+#define DEFAULT_SECONDS 20u
+#define SHRINK_SECONDS 90.0
+#define SHRINK_PATIENCE 5u
+#define FILE_MAGIC "random_flow 1"
+
+static uint64_t first_seed;
+static unsigned int seconds;
+static struct flow_report *report;
+
+static double now(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* A number and nothing else. */
+static bool parse_number(const char *text, uint64_t *ret)
+{
+	char *end;
+
+	errno = 0;
+	*ret = strtoull(text, &end, 0);
+	return errno == 0 && end != text && *end == '\0' && *text != '-';
+}
+
+/* ---- One run, in a process of its own --------------------------------------------------------- */
+
+static unsigned int count_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	unsigned int n = 0;
+
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		(void)closedir(dir);
+	return n;
+}
+
+/* Threads but those that the kernel runs for an io_uring: they stay for a while after it has gone. */
+static unsigned int count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	const struct dirent *entry;
+	unsigned int n = 0;
+
+	while (dir && (entry = readdir(dir)) != NULL) {
+		char path[300];
+		char name[5] = "";
+		int fd;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		n += read(fd, name, 4) == 4 && strcmp(name, "iou-") != 0;
+		(void)close(fd);
+	}
+	if (dir)
+		(void)closedir(dir);
+	return n;
+}
+
+static unsigned int count_children(void)
+{
+	char text[512];
+	unsigned int n = 0;
+	int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+	ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof(text));
+
+	for (ssize_t i = 0; i < size; i++)
+		n += text[i] == ' ';
+	if (fd >= 0)
+		(void)close(fd);
+	return n;
+}
+
+static _Noreturn void run_child(const struct flow_order *order)
+{
+	unsigned int fds = count_entries("/proc/self/fd");
+	unsigned int threads = count_threads();
+
+	flow_run(order);
+	if (count_entries("/proc/self/fd") != fds || count_threads() != threads || count_children()) {
+		(void)snprintf(report->text, sizeof(report->text), "left over: %d fds, %d threads, %u children",
+			       (int)count_entries("/proc/self/fd") - (int)fds, (int)count_threads() - (int)threads,
+			       count_children());
+		(void)fprintf(stderr, "FAILED: seed %" PRIu64 ": %s\n", order->seed, report->text);
+		exit(1);
+	}
+	exit(0);
+}
+
+/* Returns whether it went well. */
+static bool run(struct flow_order *order, bool quiet)
+{
+	pid_t child;
+	int status;
+
+	*report = (struct flow_report){ 0 };
+	order->report = report;
+	(void)fflush(NULL);
+	child = fork();
+	if (child == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (quiet) {
+			int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+			if (null < 0 || dup2(null, STDERR_FILENO) < 0)
+				_exit(2);
+			(void)close(null);
+		}
+		run_child(order);
+	}
+	assert_true(child > 0);
+	while (waitpid(child, &status, 0) < 0)
+		assert_int_equal(errno, EINTR);
+	if (WIFSIGNALED(status) && !report->text[0])
+		(void)snprintf(report->text, sizeof(report->text), "signal %d", WTERMSIG(status));
+	else if (status != 0 && !report->text[0])
+		(void)snprintf(report->text, sizeof(report->text), "exit status %d", WEXITSTATUS(status));
+	return status == 0;
+}
+
+/* ---- Sequences in files ----------------------------------------------------------------------- */
+
+static uint64_t add_to_sum(uint64_t sum, const char *text)
+{
+	while (*text)
+		sum = (sum ^ (unsigned char)*text++) * UINT64_C(1099511628211);
+	return sum;
+}
+
+/* One line per thing, and at the end a sum over all before: a file that was cut or changed is noticed. */
+static bool save(const struct flow_order *order, const char *path)
+{
+	FILE *file = fopen(path, "we");
+	uint64_t sum = 0;
+	char line[128];
+
+	if (!file)
+		return false;
+	(void)snprintf(line, sizeof(line), "%s\nseed %" PRIu64 "\nops %u\nthreads %d\n", FILE_MAGIC, order->seed,
+		       order->n_ops, order->threads);
+	sum = add_to_sum(sum, line);
+	(void)fputs(line, file);
+	for (size_t i = 0; order->ops && i < order->n_chosen; i++) {
+		(void)snprintf(line, sizeof(line), "op %u %u\n", order->ops[i].worker, order->ops[i].index);
+		sum = add_to_sum(sum, line);
+		(void)fputs(line, file);
+	}
+	(void)fprintf(file, "end %" PRIx64 "\n", sum);
+	return fclose(file) == 0;
+}
+
+/* NULL, or what is wrong with the file. */
+static const char *load(const char *path, struct flow_order *order, struct flow_op *ops, size_t n_ops)
+{
+	FILE *file = fopen(path, "re");
+	uint64_t sum = 0;
+	uint64_t given;
+	char line[128];
+	bool ended = false;
+	unsigned int number = 0;
+	const char *what = NULL;
+
+	if (!file)
+		return strerror(errno);
+	*order = (struct flow_order){ .ops = ops };
+	while (!what && !ended && fgets(line, sizeof(line), file)) {
+		unsigned int worker;
+		unsigned int index;
+		int threads;
+		int length = 0;
+
+		if (number == 0 && strcmp(line, FILE_MAGIC "\n") != 0)
+			what = "not a sequence of random_flow";
+		else if (number == 1 && (sscanf(line, "seed %" SCNu64 "\n%n", &order->seed, &length) != 1 || line[length]))
+			what = "no seed in line 2";
+		else if (number == 2 && (sscanf(line, "ops %u\n%n", &order->n_ops, &length) != 1 || line[length] ||
+					 order->n_ops > FLOW_OPS_MAX))
+			what = "no number of operations in line 3";
+		else if (number == 3 && (sscanf(line, "threads %d\n%n", &threads, &length) != 1 || line[length]))
+			what = "no kind of run in line 4";
+		else if (number == 3)
+			order->threads = threads != 0;
+		else if (number > 3 && sscanf(line, "end %" SCNx64 "\n%n", &given, &length) == 1 && !line[length])
+			ended = true;
+		else if (number > 3 && (sscanf(line, "op %u %u\n%n", &worker, &index, &length) != 2 || line[length] ||
+					worker >= FLOW_WORKERS || index >= FLOW_OPS_MAX || order->n_chosen == n_ops))
+			what = "a line that is no operation";
+		else if (number > 3)
+			ops[order->n_chosen++] = (struct flow_op){ (uint16_t)worker, (uint16_t)index };
+		if (!ended)
+			sum = add_to_sum(sum, line);
+		number++;
+	}
+	if (!what && !ended)
+		what = "cut off";
+	else if (!what && (given != sum || fgetc(file) != EOF))
+		what = "its sum does not fit: it was changed";
+	if (order->n_chosen == 0)
+		order->ops = NULL;
+	(void)fclose(file);
+	return what;
+}
+
+/* ---- Shrinking -------------------------------------------------------------------------------- */
+
+/* Leave out operations, in pieces that get smaller, as long as what is left fails. */
+static size_t shrink(uint64_t seed, unsigned int n_ops, struct flow_op *ops, size_t n)
+{
+	static struct flow_op rest[FLOW_WORKERS * FLOW_OPS_MAX];
+	double end = now() + SHRINK_SECONDS;
+	unsigned int tries = 0;
+
+	for (size_t piece = n / 2u; piece >= 1u; piece /= 2u) {
+		for (size_t at = 0; at < n && now() < end;) {
+			struct flow_order order = { .seed = seed, .n_ops = n_ops, .ops = rest, .patience = SHRINK_PATIENCE };
+			size_t gone = piece < n - at ? piece : n - at;
+
+			memcpy(rest, ops, at * sizeof(*ops));
+			memcpy(rest + at, ops + at + gone, (n - at - gone) * sizeof(*ops));
+			order.n_chosen = n - gone;
+			tries++;
+			if (run(&order, true)) {
+				at += gone;
+				continue;
+			}
+			/* What comes after the failing one does not matter. */
+			n = order.n_chosen;
+			if (report->n_started && report->n_started < n)
+				n = report->n_started;
+			memcpy(ops, rest, n * sizeof(*ops));
+		}
+	}
+	(void)fprintf(stderr, "shrunk to %zu operations in %u runs\n", n, tries);
+	return n;
+}
+
+static size_t all_ops(uint64_t seed, unsigned int n_ops, struct flow_op *ops)
+{
+	unsigned int n_workers = flow_workers(seed);
+	size_t n = 0;
+
+	for (unsigned int i = 0; i < n_ops; i++)
+		for (unsigned int w = 0; w < n_workers; w++)
+			ops[n++] = (struct flow_op){ (uint16_t)w, (uint16_t)i };
+	return n;
+}
+
+/* A round has failed with threads, or in order. Say as much about it as can be found out. */
+static void explain(uint64_t seed, unsigned int n_ops, bool threads)
+{
+	static struct flow_op ops[FLOW_WORKERS * FLOW_OPS_MAX];
+	struct flow_order order = { .seed = seed, .n_ops = n_ops };
+	char path[64];
+	size_t n;
+
+	(void)fprintf(stderr, "SVM_TEST_SEED=%" PRIu64 " repeats it\n", seed);
+	if (getenv("SVM_TEST_HOLD"))
+		return;
+	(void)snprintf(path, sizeof(path), "random_flow.%" PRIu64 ".seed", seed);
+	if (threads && run(&order, true)) {
+		(void)fprintf(stderr, "in one thread it does not fail: it needs threads\n");
+		return;
+	}
+	if (threads)
+		(void)fprintf(stderr, "in one thread it fails as well: %s\n", report->text);
+	n = all_ops(seed, n_ops, ops);
+	if (report->n_started && report->n_started < n)
+		n = report->n_started;
+	n = shrink(seed, n_ops, ops, n);
+	order.ops = ops;
+	order.n_chosen = n;
+	order.loud = true;
+	order.patience = SHRINK_PATIENCE;
+	(void)fprintf(stderr, "the sequence that is left:\n");
+	if (run(&order, false))
+		(void)fprintf(stderr, "and this time it did not fail\n");
+	if (save(&order, path))
+		(void)fprintf(stderr, "SVM_TEST_SEED_FILE=%s repeats it\n", path);
+}
+
+/* ---- Tests ------------------------------------------------------------------------------------ */
+
+static void agrees_with_flat_array(void **state)
+{
+	double start = now();
+	uint64_t n_ops = 0;
+	uint64_t n_lost = 0;
+	uint64_t n_poisoned = 0;
+	unsigned int rounds = 0;
+
+	(void)state;
+	(void)fprintf(stderr, "seed %" PRIu64 " (SVM_TEST_SEED=%" PRIu64 " repeats it)\n", first_seed, first_seed);
+	do {
+		uint64_t seed = first_seed + rounds;
+		struct flow_order order = { .seed = seed, .n_ops = OPS_PER_WORKER, .threads = seed % 4u != 0 };
+
+		if (!run(&order, false)) {
+			char text[160];
+
+			flow_describe(seed, text, sizeof(text));
+			(void)fprintf(stderr, "round %u, seed %" PRIu64 " (%s, %s): %s\n", rounds, seed, text,
+				      order.threads ? "threads" : "one thread", report->text);
+			explain(seed, OPS_PER_WORKER, order.threads);
+			fail_msg("seed %" PRIu64, seed);
+		}
+		n_ops += report->n_done;
+		n_lost += report->n_lost;
+		n_poisoned += report->n_poisoned;
+		rounds++;
+	} while (now() - start < (double)seconds);
+	print_message("%u rounds, %" PRIu64 " operations, %" PRIu64 " devices lost, %" PRIu64 " pages lost with them\n",
+		      rounds, n_ops, n_lost, n_poisoned);
+}
+
+/* Run this program with one variable set; text gets what it says. Returns its exit status. */
+static int run_self(const char *name, const char *value, char *text, size_t size)
+{
+	int pipes[2];
+	size_t n = 0;
+	ssize_t got;
+	int status;
+	pid_t child;
+
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	(void)fflush(NULL);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		if (dup2(pipes[1], STDERR_FILENO) < 0 || dup2(pipes[1], STDOUT_FILENO) < 0 || setenv(name, value, 1) < 0)
+			_exit(3);
+		(void)execl("/proc/self/exe", "random_flow", (char *)NULL);
+		_exit(3);
+	}
+	(void)close(pipes[1]);
+	while (n < size - 1u && (got = read(pipes[0], text + n, size - 1u - n)) > 0)
+		n += (size_t)got;
+	text[n] = '\0';
+	(void)close(pipes[0]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void expect_one_line(const char *name, const char *value)
+{
+	char text[4096];
+	int status = run_self(name, value, text, sizeof(text));
+	const char *line_end = strchr(text, '\n');
+
+	assert_int_equal(status, 2);
+	assert_non_null(line_end);
+	assert_string_equal(line_end, "\n");
+}
+
+static void damaged_seed_is_refused(void **state)
+{
+	(void)state;
+	expect_one_line("SVM_TEST_SEED", "");
+	expect_one_line("SVM_TEST_SEED", "12x");
+	expect_one_line("SVM_TEST_SEED", "-1");
+	expect_one_line("SVM_TEST_SECONDS", "soon");
+	expect_one_line("SVM_TEST_SEED_FILE", "/nonexistent");
+}
+
+/* A good file, and every way to cut it or to change one of its bytes. */
+static void damaged_seed_file_is_refused(void **state)
+{
+	static const struct flow_op ops[] = { { 0, 3 }, { 1, 17 } };
+	struct flow_order order = { .seed = 42, .n_ops = 20, .ops = ops, .n_chosen = 2 };
+	struct flow_op found[8];
+	struct flow_order got;
+	char path[64];
+	char bytes[512];
+	ssize_t size;
+	int fd = memfd_create("seed", MFD_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	assert_true(save(&order, path));
+	assert_null(load(path, &got, found, 8));
+	assert_int_equal(got.seed, 42);
+	assert_int_equal(got.n_chosen, 2);
+	assert_int_equal(got.ops[1].index, 17);
+	size = pread(fd, bytes, sizeof(bytes), 0);
+	assert_true(size > 0 && size < (ssize_t)sizeof(bytes));
+	for (ssize_t i = 0; i < size; i++) {
+		assert_int_equal(ftruncate(fd, i), 0);
+		/* Without the last newline nothing is missing that matters. */
+		if (i < size - 1)
+			assert_non_null(load(path, &got, found, 8));
+		assert_int_equal(pwrite(fd, bytes, (size_t)size, 0), size);
+	}
+	for (ssize_t i = 0; i < size - 1; i++) {
+		char other = (char)(bytes[i] ^ 1);
+
+		assert_int_equal(pwrite(fd, &other, 1, i), 1);
+		assert_non_null(load(path, &got, found, 8));
+		assert_int_equal(pwrite(fd, &bytes[i], 1, i), 1);
+	}
+	assert_null(load(path, &got, found, 8));
+	assert_int_equal(ftruncate(fd, 10), 0);
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
+	expect_one_line("SVM_TEST_SEED_FILE", path);
+	(void)close(fd);
+}
+
+static int die(const char *format, const char *a, const char *b)
+{
+	(void)fprintf(stderr, format, a, b);
+	return 2;
+}
+
+static int run_file(const char *path)
+{
+	static struct flow_op ops[FLOW_WORKERS * FLOW_OPS_MAX];
+	struct flow_order order;
+	const char *what = load(path, &order, ops, sizeof(ops) / sizeof(ops[0]));
+
+	if (what)
+		return die("random_flow: %s: %s\n", path, what);
+	order.loud = true;
+	return run(&order, false) ? 0 : 1;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(damaged_seed_is_refused),
+		cmocka_unit_test(damaged_seed_file_is_refused),
+		cmocka_unit_test(agrees_with_flat_array),
+	};
+	const char *seed = getenv("SVM_TEST_SEED");
+	const char *time_given = getenv("SVM_TEST_SECONDS");
+	const char *file = getenv("SVM_TEST_SEED_FILE");
+	uint64_t n = DEFAULT_SECONDS;
+
+	first_seed = (uint64_t)time(NULL) * 1000u;
+	if (seed && !parse_number(seed, &first_seed))
+		return die("random_flow: SVM_TEST_SEED=%s is not a number%s\n", seed, "");
+	if (time_given && (!parse_number(time_given, &n) || n > 1000000u))
+		return die("random_flow: SVM_TEST_SECONDS=%s is not a number of seconds%s\n", time_given, "");
+	seconds = (unsigned int)n;
+	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (report == MAP_FAILED)
+		return die("random_flow: mmap: %s%s\n", strerror(errno), "");
+	if (file)
+		return run_file(file);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
