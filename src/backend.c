@@ -3,20 +3,27 @@
 
 #include "bits.h"
 #include "config.h"
-#include "util.h"
 #include <errno.h>
 #include <string.h>
 
 #ifdef SVM_WITH_SOFT
 extern const struct svm_backend_ops svm_backend_soft;
 #endif
+#ifdef SVM_WITH_XE
+extern const struct svm_backend_ops svm_backend_xe;
+#endif
 
 static const struct svm_backend_ops *const linked_in[] = {
 #ifdef SVM_WITH_SOFT
 	&svm_backend_soft,
 #endif
+#ifdef SVM_WITH_XE
+	&svm_backend_xe,
+#endif
 	NULL,
 };
+
+const struct svm_backend_ops *const *svm_backends = linked_in;
 
 static int no_chunk_map(void *dev, uint64_t chunk, void **ret_addr)
 {
@@ -95,13 +102,13 @@ static int take(const struct svm_backend_ops *table, const struct svm_log *log, 
 			  table->abi, table->size, SVM_BACKEND_ABI, sizeof(*table));
 		return -EPROTO;
 	}
-	*ret_ops = *table;
 	if (!table->enumerate || !table->open || !table->close || !table->caps || !table->chunk_alloc ||
 	    !table->chunk_free || !table->bind || !table->event_fd || !table->event_ack || !table->completed ||
 	    !table->kill || !table->memory_kept) {
 		svm_error(log, "backend %s: a mandatory op is missing", table->name);
 		return -EPROTO;
 	}
+	*ret_ops = *table;
 	if (!ret_ops->chunk_map)
 		ret_ops->chunk_map = no_chunk_map;
 	if (!ret_ops->span_add)
@@ -125,16 +132,18 @@ static int take(const struct svm_backend_ops *table, const struct svm_log *log, 
 
 int svm_backend_nth(unsigned int i, const struct svm_log *log, struct svm_backend_ops *ret_ops)
 {
-	if (i >= SVM_ARRAY_SIZE(linked_in) - 1u)
-		return -ENOENT;
-	return take(linked_in[i], log, ret_ops);
+	unsigned int n = 0;
+
+	while (n < i && svm_backends[n])
+		n++;
+	return svm_backends[n] ? take(svm_backends[n], log, ret_ops) : -ENOENT;
 }
 
 int svm_backend_find(const char *name, size_t length, const struct svm_log *log, struct svm_backend_ops *ret_ops)
 {
-	for (unsigned int i = 0; linked_in[i]; i++) {
-		if (strlen(linked_in[i]->name) == length && memcmp(linked_in[i]->name, name, length) == 0)
-			return take(linked_in[i], log, ret_ops);
+	for (unsigned int i = 0; svm_backends[i]; i++) {
+		if (strlen(svm_backends[i]->name) == length && memcmp(svm_backends[i]->name, name, length) == 0)
+			return take(svm_backends[i], log, ret_ops);
 	}
 	return -ENODEV;
 }
@@ -145,7 +154,8 @@ int svm_backend_check_caps(const struct svm_backend_ops *ops, const struct svm_b
 {
 	const char *wrong = NULL;
 
-	if ((caps->caps & SVM_CAP_FAULTS) && ops->fault_read == no_fault_read)
+	if ((caps->caps & SVM_CAP_FAULTS) && (ops->fault_fd == no_fault_fd || ops->fault_read == no_fault_read ||
+					      ops->fault_done == no_fault_done))
 		wrong = "faults without fault ops";
 	else if ((caps->caps & SVM_CAP_COPY_ENGINE) && ops->copy == no_copy)
 		wrong = "a copy engine without copy()";

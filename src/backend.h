@@ -6,6 +6,10 @@
 #include "log.h"
 #include <libsvm/backend.h>
 
+/* What is looked through, up to a NULL: the tables linked in, unless a test put its own list here (before any space
+ * exists). */
+extern const struct svm_backend_ops *const *svm_backends;
+
 /* The table of the backend whose name is the first length bytes of name, checked and with defaults for optional ops in *ret_ops. -ENODEV: none. */
 int svm_backend_find(const char *name, size_t length, const struct svm_log *log, struct svm_backend_ops *ret_ops);
 /* The i-th backend that is linked in, or -ENOENT past the last. */

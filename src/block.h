@@ -54,6 +54,7 @@ enum svm_request_kind {
 #define SVM_REQUEST_IN_PLACE (1u << 1) /* ACCESS: only map what is in host memory, move nothing */
 #define SVM_REQUEST_TO_HOST (1u << 2)  /* ACCESS: map in host memory, whatever is preferred */
 
+#define SVM_REQUEST_UNMANAGED (1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
 #define SVM_REQUEST_PATIENT (1u << 3)  /* ACCESS: wait also for what is held and not released */
 
 struct svm_request {

@@ -19,6 +19,23 @@ static void run_waiters(struct svm_list *ready)
 	}
 }
 
+/* LOCKING: device->lock. What a reached point ended with. */
+static int result_of(const struct svm_timeline_state *state, uint64_t value)
+{
+	for (unsigned int i = 0; i < SVM_FAILURES; i++)
+		if (value != 0 && state->failed[i] == value)
+			return state->failure[i];
+	return 0;
+}
+
+static void note_failure(struct svm_timeline_state *state, uint64_t value, int status)
+{
+	unsigned int i = (unsigned int)(state->n_failures++ % SVM_FAILURES);
+
+	state->failed[i] = value;
+	state->failure[i] = status;
+}
+
 /* LOCKING: device->lock. Move waiters whose point is reached to ready. */
 static void collect(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
 {
@@ -29,7 +46,7 @@ static void collect(struct svm_device *device, enum svm_timeline t, struct svm_l
 
 		if (waiter->value > state->completed)
 			continue;
-		waiter->status = 0;
+		waiter->status = result_of(state, waiter->value);
 		svm_list_del(node);
 		svm_list_add_tail(ready, node);
 	}
@@ -47,16 +64,24 @@ static void collect_all(struct svm_device *device, int reason, struct svm_list *
 	}
 }
 
-/* LOCKING: device->lock. Ask the backend how far it is. Returns why it is lost, or 0. */
+/* LOCKING: device->lock. Ask the backend how far it is. Returns -ENODEV if the device is lost, or 0. */
 static int look(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
 {
-	uint64_t value = device->timelines[t].completed;
-	int r = device->ops.completed(device->dev, t, &value);
+	struct svm_timeline_state *state = &device->timelines[t];
+	int r;
 
-	if (value > device->timelines[t].completed)
-		device->timelines[t].completed = value;
+	do {
+		uint64_t value = state->completed;
+
+		r = device->ops.completed(device->dev, t, &value);
+		if (value <= state->completed && r < 0 && r != -ENODEV)
+			break; /* about no new point: told before */
+		state->completed = svm_max_u64(state->completed, value);
+		if (r < 0 && r != -ENODEV)
+			note_failure(state, value, r);
+	} while (r < 0 && r != -ENODEV);
 	collect(device, t, ready);
-	return r < 0 ? r : 0;
+	return r == -ENODEV ? r : 0;
 }
 
 static void arm_watchdog(struct svm_device *device)
@@ -108,14 +133,13 @@ static void watchdog_fired(struct svm_timer *timer)
 	svm_device_lose(device, -ENODEV);
 }
 
-static void event_ready(struct svm_watch *watch)
+/* All timelines, and who waited for what they have reached. Returns why the device is lost, or 0. */
+static int look_at_all(struct svm_device *device)
 {
-	struct svm_device *device = svm_container_of(watch, struct svm_device, event_watch);
 	struct svm_list ready;
 	int lost = 0;
 
 	svm_list_init(&ready);
-	device->ops.event_ack(device->dev);
 	svm_lock(&device->lock);
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++) {
 		int r = look(device, (enum svm_timeline)t, &ready);
@@ -124,6 +148,16 @@ static void event_ready(struct svm_watch *watch)
 	}
 	svm_unlock(&device->lock);
 	run_waiters(&ready);
+	return lost;
+}
+
+static void event_ready(struct svm_watch *watch)
+{
+	struct svm_device *device = svm_container_of(watch, struct svm_device, event_watch);
+	int lost;
+
+	device->ops.event_ack(device->dev);
+	lost = look_at_all(device);
 	if (lost)
 		svm_device_lose(device, lost);
 	if (svm_device_is_lost(device) && !device->lost_handled) {
@@ -154,6 +188,9 @@ void svm_device_lose(struct svm_device *device, int reason)
 		svm_unlock(&device->lock);
 		return;
 	}
+	/* What ended before the end, and how. */
+	for (unsigned int t = 0; t < SVM_TIMELINES; t++)
+		(void)look(device, (enum svm_timeline)t, &ready);
 	collect_all(device, reason, &ready);
 	svm_unlock(&device->lock);
 	svm_error(&device->ctx->log, "device %s: lost (error %d)", device->name, -reason);
@@ -180,7 +217,7 @@ bool svm_device_wait(struct svm_device *device, const struct svm_point *point, s
 	if (point->value > state->completed)
 		lost = look(device, point->timeline, &ready);
 	done = point->value <= state->completed;
-	waiter->status = 0;
+	waiter->status = done ? result_of(state, point->value) : 0;
 	if (!done && svm_device_is_lost(device)) {
 		waiter->status = atomic_load(&device->lost);
 		done = true;
@@ -212,6 +249,12 @@ static int note(struct svm_device *device, int r, const struct svm_point *point)
 {
 	struct svm_timeline_state *state = &device->timelines[point->timeline];
 
+	/* The event that says so may come later: whoever decides by the error must find the device lost. */
+	if (r == -ENODEV && !svm_device_is_lost(device)) {
+		int lost = look_at_all(device);
+
+		svm_device_lose(device, lost ? lost : r);
+	}
 	if (r < 0)
 		return r;
 	svm_lock(&device->lock);

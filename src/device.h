@@ -25,10 +25,16 @@ struct svm_point_waiter {
 	void *data;
 };
 
+/* Failed points that are remembered for waiters who come late. */
+#define SVM_FAILURES 16u
+
 struct svm_timeline_state {
 	struct svm_list waiters;
 	uint64_t completed;
 	uint64_t submitted; /* the latest point seen */
+	uint64_t n_failures;
+	uint64_t failed[SVM_FAILURES]; /* ring: values, and what they failed with */
+	int failure[SVM_FAILURES];
 };
 
 struct svm_device {

@@ -514,8 +514,7 @@ static bool check_line(const char *line, uint64_t end, uint64_t *next)
 	return vma_end < end;
 }
 
-/* Is [addr, addr + size) wholly private anonymous, readable and writable? */
-static int check_memory(struct svm_host *host, uint64_t addr, uint64_t size)
+int svm_host_check(struct svm_host *host, uint64_t addr, uint64_t size)
 {
 	struct maps_line line = { .size = 0 };
 	uint64_t next = addr;
@@ -589,7 +588,7 @@ int svm_host_register(struct svm_host *host, uint64_t addr, uint64_t size, uint6
 
 	assert(addr % SVM_PAGE_BYTES == 0 && size % SVM_PAGE_BYTES == 0 && size > 0);
 
-	ret = check_memory(host, addr, size);
+	ret = svm_host_check(host, addr, size);
 	if (ret < 0)
 		return ret;
 	if (host->reg_uffd.fd < 0) {

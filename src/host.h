@@ -64,6 +64,8 @@ void svm_host_finish(struct svm_host *host);
 int svm_host_arm(struct svm_host *host, uint64_t addr, uint64_t size, enum svm_host_kind kind);
 int svm_host_disarm(struct svm_host *host, uint64_t addr, uint64_t size);
 
+/* Is [addr, addr + size) memory that can be registered: private anonymous, read-write and whole? -EOPNOTSUPP. */
+int svm_host_check(struct svm_host *host, uint64_t addr, uint64_t size);
 /* Take in memory of the application: check that [addr, addr + size) is private anonymous read-write and
  * whole (-EOPNOTSUPP), map a stash of its size and phase within 2 MiB (*ret_stash: address for addr), advise DONTFORK,
  * register. Pages that exist are in the user view. Errors: -EBUSY (another userfaultfd), -ENOMEM. */

@@ -165,9 +165,6 @@ int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret
 	svm_rwlock_unlock(&ctx->tree_lock);
 	if (r < 0)
 		goto err_alloc;
-	r = clear_marks(ctx, addr, addr + alloc->size);
-	if (r < 0)
-		goto err_va;
 	svm_rwlock_write(&ctx->tree_lock);
 	r = svm_range_add(ctx, alloc);
 	if (r == 0)
@@ -175,9 +172,18 @@ int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret
 	svm_rwlock_unlock(&ctx->tree_lock);
 	if (r < 0)
 		goto err_va;
+	/* Late touches of what was here before make no new ones once it is managed. */
+	r = clear_marks(ctx, addr, addr + alloc->size);
+	if (r < 0)
+		goto err_range;
 	*ret_addr = svm_ptr(addr);
 	return 0;
 
+err_range:
+	svm_rwlock_write(&ctx->tree_lock);
+	set_managed(ctx, addr, addr + alloc->size, false);
+	svm_range_remove(ctx, alloc);
+	svm_rwlock_unlock(&ctx->tree_lock);
 err_va:
 	svm_rwlock_write(&ctx->tree_lock);
 	svm_va_free(&ctx->va, addr, alloc->size);
@@ -327,20 +333,29 @@ static void untell_devices(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 	}
 }
 
+/* Part of [start, end) belongs to the space already. */
+static bool is_managed(struct svm_ctx *ctx, uint64_t start, uint64_t end)
+{
+	struct svm_tree_node *node;
+	bool managed;
+
+	if (start < ctx->host.window_base + ctx->host.window_size && ctx->host.window_base < end)
+		return true;
+	svm_rwlock_read(&ctx->tree_lock);
+	node = svm_tree_find_from(&ctx->ranges, start);
+	managed = node && node->start < end;
+	svm_rwlock_unlock(&ctx->tree_lock);
+	return managed;
+}
+
 /* LOCKING: SPACE. */
 static int register_locked(struct svm_space *space, struct svm_alloc *alloc)
 {
 	struct svm_ctx *ctx = &space->ctx;
 	uint64_t end = alloc->base + alloc->size;
-	struct svm_tree_node *node;
 	int r;
 
-	if (alloc->base < ctx->host.window_base + ctx->host.window_size && ctx->host.window_base < end)
-		return -EEXIST;
-	svm_rwlock_read(&ctx->tree_lock);
-	node = svm_tree_find_from(&ctx->ranges, alloc->base);
-	svm_rwlock_unlock(&ctx->tree_lock);
-	if (node && node->start < end)
+	if (is_managed(ctx, alloc->base, end))
 		return -EEXIST;
 	r = tell_devices(ctx, alloc);
 	if (r < 0)
@@ -389,6 +404,12 @@ int svm_register(struct svm_space *space, void *addr, uint64_t size, uint32_t fl
 		return -EOVERFLOW;
 	ctx = &space->ctx;
 	r = svm_ctx_check(ctx);
+	if (r < 0)
+		return r;
+	if (is_managed(ctx, svm_addr(addr), end))
+		return -EEXIST;
+	/* Before anything is mapped: what the library maps for itself must not come to lie in a hole of the span. */
+	r = svm_host_check(&ctx->host, svm_addr(addr), size);
 	if (r < 0)
 		return r;
 	alloc = svm_pool_get(&ctx->alloc_pool);

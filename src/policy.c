@@ -104,13 +104,14 @@ struct svm_action svm_policy(const struct svm_policy_in *in)
 
 bool svm_history_moved(struct svm_history *history, uint32_t agent, uint64_t now_ns)
 {
-	bool to_and_fro = history->last_ns != 0 && history->last_agent != agent;
-	bool soon = now_ns - history->last_ns <= SVM_THRASH_LAPSE_NS;
+	bool to_and_fro = history->last_ns != 0 && history->last_agent != agent &&
+			  now_ns - history->last_ns <= SVM_THRASH_LAPSE_NS;
+	bool no_room = history->evicted_ns != 0 && now_ns - history->evicted_ns <= SVM_THRASH_REFAULT_NS;
 	bool starts = false;
 
 	if (now_ns - history->last_ns > SVM_THRASH_EPOCH_NS)
 		history->n_events = 0;
-	if (to_and_fro && soon && ++history->n_events >= SVM_THRASH_THRESHOLD) {
+	if ((to_and_fro || no_room) && ++history->n_events >= SVM_THRASH_THRESHOLD) {
 		starts = now_ns >= history->pinned_ns;
 		history->pinned_ns = now_ns + SVM_THRASH_PIN_NS;
 		history->n_events = 0;
@@ -118,6 +119,11 @@ bool svm_history_moved(struct svm_history *history, uint32_t agent, uint64_t now
 	history->last_ns = now_ns;
 	history->last_agent = agent;
 	return starts;
+}
+
+void svm_history_evicted(struct svm_history *history, uint64_t now_ns)
+{
+	history->evicted_ns = now_ns;
 }
 
 bool svm_history_thrashing(const struct svm_history *history, uint64_t now_ns)

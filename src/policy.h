@@ -51,6 +51,8 @@ struct svm_action svm_policy(const struct svm_policy_in *in);
 #define SVM_THRASH_THRESHOLD 3u
 #define SVM_THRASH_PIN_NS    (300u * SVM_THRASH_LAPSE_NS)
 #define SVM_THRASH_EPOCH_NS  (2000u * SVM_THRASH_LAPSE_NS)
+/* A block that comes back so soon after it was evicted does not fit with the others. */
+#define SVM_THRASH_REFAULT_NS (10u * SVM_THRASH_LAPSE_NS)
 /* The documented back-off: pages of a thrashing block that cannot be mapped in place stay this long where they are
  * before another agent's fault takes them. */
 #define SVM_THRASH_NAP_NS    SVM_THRASH_LAPSE_NS
@@ -58,12 +60,15 @@ struct svm_action svm_policy(const struct svm_policy_in *in);
 struct svm_history {
 	uint64_t last_ns;   /* when pages of the block last changed place because of an access */
 	uint64_t pinned_ns; /* thrashing until then; 0: not */
+	uint64_t evicted_ns; /* when pages last had to leave a device for others */
 	uint32_t last_agent;
 	uint32_t n_events; /* moves to and fro within a lapse of each other */
 };
 
 /* Pages of the block move to agent because it touched them. Returns true when this makes it thrash (once per pin). */
 bool svm_history_moved(struct svm_history *history, uint32_t agent, uint64_t now_ns);
+/* Pages of the block had to leave a device because its memory was full. */
+void svm_history_evicted(struct svm_history *history, uint64_t now_ns);
 /* Until when a fault that moves pages has to wait; 0: it need not. */
 uint64_t svm_history_nap(const struct svm_history *history, uint32_t agent, uint64_t now_ns);
 bool svm_history_thrashing(const struct svm_history *history, uint64_t now_ns);

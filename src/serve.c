@@ -557,6 +557,23 @@ static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts a
 	return true;
 }
 
+/* A change of kind takes the whole block from the CPU, and poison with it. Where somebody holds other pages of it for
+ * the CPU, or others are lost, this request must neither wait for that nor fail of it: its own pages move instead of
+ * being mapped in place. */
+static bool may_convert(const struct svm_block *block)
+{
+	svm_list_for_each(node, &block->holds)
+		if (svm_list_entry(node, struct svm_hold, node)->agent == SVM_AGENT_CPU)
+			return false;
+	return svm_mask_empty(&block->coh.poisoned);
+}
+
+static bool may_move_instead(const struct svm_request *request, const struct svm_range *range)
+{
+	return !(request->flags & (SVM_REQUEST_IN_PLACE | SVM_REQUEST_TO_HOST)) &&
+	       range->hints.migration != SVM_MIGRATE_NEVER;
+}
+
 /* Plan for the first page that is left, with all others of the block that are in the same case. */
 static enum verdict serve_group(struct svm_request *request, unsigned int page, struct svm_transition **ret_t)
 {
@@ -631,8 +648,11 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page, 
 			return VERDICT_AGAIN;
 		}
 	}
-	if (action.mode == SVM_COH_REMOTE && block->host.kind == SVM_HOST_PRIVATE)
-		return start_convert(request, ret_t);
+	if (action.mode == SVM_COH_REMOTE && block->host.kind == SVM_HOST_PRIVATE) {
+		if (!may_move_instead(request, range) || may_convert(block))
+			return start_convert(request, ret_t);
+		action.mode = SVM_COH_MIGRATE;
+	}
 	if (has_to_nap(request, at, action.mode, now))
 		return VERDICT_WAIT;
 	goal.mode = action.mode;
@@ -809,6 +829,10 @@ static enum verdict serve_poison(struct svm_request *request, struct svm_transit
 {
 	if (svm_mask_empty(&request->left))
 		return done(request, 0);
+	/* Late news of a touch of what was freed since, and given out again: that one is served like any other. */
+	if ((request->flags & SVM_REQUEST_UNMANAGED) &&
+	    svm_mask_intersects(&request->left, &request->block->managed))
+		return done(request, -EAGAIN);
 	svm_mask_zero(&request->left);
 	return start_simple(request, SVM_TRANSITION_POISON, ret_t);
 }
@@ -942,6 +966,19 @@ static unsigned int devices_waited_for(const struct svm_ctx *ctx, struct svm_dev
 	return n;
 }
 
+/* LOCKING: block. A step that failed so did because a device of the block is lost. */
+static bool ends_by_loss(const struct svm_block *block, int error)
+{
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		const struct svm_block_device *entry = svm_block_device_of(block, a);
+
+		if (entry && svm_device_is_lost(entry->device) &&
+		    (error == -ENODEV || error == atomic_load(&entry->device->lost)))
+			return true;
+	}
+	return false;
+}
+
 /* LOCKING: block. A transition has ended: what became of it, for its request. */
 static void end_transition(struct svm_transition *t, struct svm_list *finished)
 {
@@ -953,8 +990,10 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 	block->busy = false;
 	request->served = true;
 	/* Loss of a device concerns those who want that device; the others find the pages elsewhere, or poisoned. */
-	if (error == -ENODEV && lost_entry(block))
+	if (ends_by_loss(block, error))
 		error = 0;
+	else if (error == 0 && request->kind == SVM_REQUEST_LEAVE)
+		svm_history_evicted(&block->history, svm_sys->clock_ns());
 	if (error < 0) {
 		request->status = error;
 		svm_list_del(&request->node);
@@ -1097,20 +1136,20 @@ static void eviction_done(struct svm_request *request)
 	svm_device_put(device);
 }
 
-/* LOCKING: none. Start to evict one victim. False: there is none to try now. */
-static bool evict_one(struct svm_ctx *ctx, struct svm_device *device)
+/* LOCKING: none. Start to evict one victim. -ENOENT: there is none to try now; -ENOMEM. */
+static int evict_one(struct svm_ctx *ctx, struct svm_device *device)
 {
 	struct eviction *eviction = svm_pool_get(&ctx->request_pool);
 	struct svm_block *block;
 
 	if (!eviction)
-		return false;
+		return -ENOMEM;
 	/* The tree lock keeps the victim's block alive until the request is in its queue. */
 	svm_rwlock_read(&ctx->tree_lock);
 	if (!svm_store_choose(&device->store, &eviction->victim)) {
 		svm_rwlock_unlock(&ctx->tree_lock);
 		svm_pool_put(&ctx->request_pool, eviction);
-		return false;
+		return -ENOENT;
 	}
 	block = svm_container_of(eviction->victim.chunk, struct svm_block_device, chunk)->block;
 	svm_device_get(device);
@@ -1124,7 +1163,7 @@ static bool evict_one(struct svm_ctx *ctx, struct svm_device *device)
 	svm_request_queue(&eviction->request);
 	svm_rwlock_unlock(&ctx->tree_lock);
 	svm_block_run(block);
-	return true;
+	return 0;
 }
 
 /* What a request waited for is there, or will not come. */
@@ -1162,6 +1201,7 @@ static void evict(struct svm_ctx *ctx, struct svm_device *device)
 {
 	struct svm_store_waiter *waiter;
 	struct svm_list failed;
+	int r = 0;
 
 	svm_list_init(&failed);
 	if (svm_device_is_lost(device)) {
@@ -1172,8 +1212,15 @@ static void evict(struct svm_ctx *ctx, struct svm_device *device)
 	do {
 		while ((waiter = svm_store_serve(&device->store)) != NULL)
 			resume_waiter(waiter);
-	} while (atomic_load(&device->store.n_waiters) != 0 && evict_one(ctx, device));
-	svm_store_fail_hopeless(&device->store, &failed);
+		if (atomic_load(&device->store.n_waiters) == 0)
+			break;
+		r = evict_one(ctx, device);
+	} while (r == 0);
+	/* Without memory to evict nobody would look again. */
+	if (r == -ENOMEM)
+		svm_store_fail_all(&device->store, -ENOMEM, &failed);
+	else
+		svm_store_fail_hopeless(&device->store, &failed);
 	resume_all(&failed);
 }
 

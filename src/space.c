@@ -114,11 +114,12 @@ static void common_reach(const struct svm_log *log, uint64_t *ret_start, uint64_
 	struct svm_backend_ops ops;
 	uint64_t start = SVM_BLOCK_SIZE;
 	uint64_t end = USER_END;
+	int r;
 
-	for (unsigned int b = 0; svm_backend_nth(b, log, &ops) != -ENOENT; b++) {
+	for (unsigned int b = 0; (r = svm_backend_nth(b, log, &ops)) != -ENOENT; b++) {
 		struct svm_device_info info = {.size = sizeof(info)};
 
-		for (unsigned int i = 0; ops.enumerate(i, &info) == 0; i++) {
+		for (unsigned int i = 0; r == 0 && ops.enumerate(i, &info) == 0; i++) {
 			/* A device that shares nothing with the others is left out: it is refused at open. */
 			if (svm_max_u64(start, info.va_start) >= svm_min_u64(end, info.va_end))
 				continue;

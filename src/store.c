@@ -10,6 +10,7 @@ void svm_store_init(struct svm_store *store, const struct svm_backend_ops *ops, 
 	store->dev = dev;
 	store->n_total = memory_size / SVM_BLOCK_SIZE;
 	store->n_used = 0;
+	store->refused = false;
 	svm_list_init(&store->lru);
 	svm_list_init(&store->waiters);
 	atomic_init(&store->n_waiters, 0);
@@ -24,6 +25,15 @@ void svm_store_finish(struct svm_store *store)
 	svm_lock_finish(&store->lock);
 }
 
+/* LOCKING: store->lock. */
+static void free_locked(struct svm_store *store, uint64_t handle)
+{
+	store->ops->chunk_free(store->dev, handle);
+	store->n_used--;
+	store->refused = false;
+}
+
+/* LOCKING: store->lock. */
 static int take_locked(struct svm_store *store, uint64_t *ret_handle)
 {
 	int r;
@@ -33,6 +43,7 @@ static int take_locked(struct svm_store *store, uint64_t *ret_handle)
 	r = store->ops->chunk_alloc(store->dev, ret_handle);
 	if (r == 0)
 		store->n_used++;
+	store->refused = r == -ENOSPC;
 	return r;
 }
 
@@ -49,8 +60,7 @@ int svm_store_take(struct svm_store *store, uint64_t *ret_handle)
 void svm_store_give(struct svm_store *store, uint64_t handle)
 {
 	svm_lock(&store->lock);
-	store->ops->chunk_free(store->dev, handle);
-	store->n_used--;
+	free_locked(store, handle);
 	svm_unlock(&store->lock);
 }
 
@@ -93,8 +103,7 @@ void svm_store_detach(struct svm_store *store, struct svm_chunk *chunk)
 		if (chunk->victim)
 			chunk->victim->chunk = NULL;
 		chunk->victim = NULL;
-		store->ops->chunk_free(store->dev, chunk->handle);
-		store->n_used--;
+		free_locked(store, chunk->handle);
 	}
 	svm_unlock(&store->lock);
 }
@@ -131,17 +140,18 @@ bool svm_store_unwait(struct svm_store *store, struct svm_store_waiter *waiter)
 struct svm_store_waiter *svm_store_serve(struct svm_store *store)
 {
 	struct svm_store_waiter *waiter = NULL;
-	uint64_t handle;
+	uint64_t handle = 0;
 	int r = -ENOSPC;
 
 	svm_lock(&store->lock);
 	if (!svm_list_empty(&store->waiters))
 		r = take_locked(store, &handle);
-	if (r == 0) {
+	/* No space is waited for; any other error is the waiter's. */
+	if (r != -ENOSPC) {
 		waiter = svm_list_entry(store->waiters.next, struct svm_store_waiter, node);
 		unwait_locked(store, waiter);
-		waiter->handle = handle;
-		waiter->status = 0;
+		waiter->handle = r == 0 ? handle : 0;
+		waiter->status = r;
 	}
 	svm_unlock(&store->lock);
 	return waiter;
@@ -179,7 +189,7 @@ void svm_store_fail_hopeless(struct svm_store *store, struct svm_list *ret_faile
 		n_attached++;
 	/* Chunks that were taken and not yet attached belong to requests under way: they pass as well. */
 	if (store->n_evicting == 0 && store->transient != store->round && !any_untried(store) &&
-	    n_attached == store->n_used && store->n_used == store->n_total)
+	    n_attached == store->n_used && (store->n_used == store->n_total || store->refused))
 		fail_locked(store, -ENOSPC, ret_failed);
 	svm_unlock(&store->lock);
 }

@@ -33,7 +33,7 @@ struct svm_chunk {
 struct svm_store_waiter {
 	struct svm_list node;
 	uint64_t handle; /* what it was given */
-	int status;	 /* 0 or -ENOSPC, once it is off the list */
+	int status;	 /* 0 or why it gets none, once it is off the list */
 };
 
 struct svm_store {
@@ -42,6 +42,7 @@ struct svm_store {
 	void *dev;
 	uint64_t n_total;
 	uint64_t n_used;
+	bool refused; /* the backend had no room at the last try, whatever the budget says */
 	struct svm_list lru;	 /* svm_chunk.lru, most recently used first */
 	struct svm_list waiters; /* first come, first served */
 	_Atomic uint32_t n_waiters;
@@ -71,7 +72,8 @@ void svm_store_detach(struct svm_store *store, struct svm_chunk *chunk);
 void svm_store_wait(struct svm_store *store, struct svm_store_waiter *waiter);
 /* Take a waiter off the list; false if it is off already. */
 bool svm_store_unwait(struct svm_store *store, struct svm_store_waiter *waiter);
-/* Serve the first waiter from what is free: it is off the list then. NULL: nobody waits, or nothing is free. */
+/* Serve the first waiter from what is free: it is off the list then, with a handle or the backend's error as its status.
+ * NULL: nobody waits, or nothing is free. */
 struct svm_store_waiter *svm_store_serve(struct svm_store *store);
 /* All waiters get -ENOSPC if no chunk can ever be evicted as things stand: moved to *ret_failed. */
 void svm_store_fail_hopeless(struct svm_store *store, struct svm_list *ret_failed);

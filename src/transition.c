@@ -71,8 +71,10 @@ static void bind_flush(struct bind_batch *batch)
 	struct svm_point point;
 	int r;
 
-	if (batch->n == 0 || batch->result < 0)
+	if (batch->n == 0 || batch->result < 0) {
+		batch->n = 0; /* after a failure nothing more is handed over */
 		return;
+	}
 	r = svm_device_bind(batch->device, batch->binds, batch->n, &point);
 	batch->n = 0;
 	batch->point = point;
@@ -267,8 +269,10 @@ static void copy_flush(struct copy_batch *batch)
 	struct svm_point point = {.timeline = SVM_TIMELINE_COPY};
 	int r;
 
-	if (batch->n == 0 || batch->result < 0)
+	if (batch->n == 0 || batch->result < 0) {
+		batch->n = 0; /* after a failure nothing more is handed over */
 		return;
+	}
 	if (svm_device_is_lost(batch->device) || !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
 		r = copy_by_cpu(batch);
 	else
@@ -374,7 +378,8 @@ static struct svm_device *copier(const struct svm_transition *t, uint32_t from)
 
 static void stage_copy(struct svm_transition *t)
 {
-	struct copy_batch batch = {.flags = t->urgent ? SVM_COPY_URGENT : 0};
+	struct copy_batch batch = {.flags = t->urgent ? SVM_COPY_URGENT : 0,
+				   .point = {.timeline = SVM_TIMELINE_COPY}};
 	int r;
 
 	r = heal(t);
@@ -591,8 +596,14 @@ static void convert(struct svm_transition *t)
 {
 	struct svm_block *block = t->block;
 	struct svm_mask valid = block->cpu.res;
-	int r = svm_host_convert(&block->ctx->host, &block->host, &valid);
+	struct svm_mask marks = block->host.poison;
+	int r;
 
+	/* Left by touches that could not be served. The next one finds out anew. */
+	svm_mask_andnot(&marks, &block->coh.poisoned);
+	r = svm_host_unpoison(&block->ctx->host, &block->host, &marks);
+	if (r == 0)
+		r = svm_host_convert(&block->ctx->host, &block->host, &valid);
 	note_status(t, r);
 	if (r < 0)
 		return;

@@ -415,6 +415,7 @@ int main(int argc, char **argv)
 	job.report.directory = job.options.directory;
 	job.report.scan = &job.scan;
 	job.report.n_iterations = job.options.n_iterations;
+	job.report.hints_with_acquire = job.options.access == RANK_ACCESS_AUTO;
 	progress_init(&job.progress, job.options.json ? stderr : stdout);
 	ret = run_job(&job);
 

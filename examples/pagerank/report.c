@@ -253,6 +253,9 @@ void report_print_end(const struct report *report)
 
 	if (report->runs[0].done && report->runs[1].done) {
 		printf("\nwhat hints saved, all phases after build\n");
+		if (report->hints_with_acquire)
+			printf("  (with hints a launch also says what it will use, so it meets no faults;"
+			       " '--access faults' leaves that out)\n");
 		printf("  %-22s %12s %12s %12s\n", "", "without", "with", "saved");
 		print_saved("time, ms", ms(without.time_ns), ms(with.time_ns));
 		print_saved("CPU faults", (double)without.cpu_faults, (double)with.cpu_faults);

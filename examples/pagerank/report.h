@@ -50,7 +50,8 @@ struct report {
 	uint64_t n_edges;
 	uint32_t n_copies;
 	unsigned int n_iterations;
-	struct run runs[2]; /* without hints, with hints */
+	int hints_with_acquire; /* the run with hints puts device work between acquire and release */
+	struct run runs[2];	/* without hints, with hints */
 	struct top top;
 };
 

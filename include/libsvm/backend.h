@@ -175,8 +175,9 @@ struct svm_backend_ops {
 	int (*event_fd)(void *dev);
 	void (*event_ack)(void *dev);
 
-	/* Mandatory (lost ok). The completed value of a timeline. A negative errno: the device is lost for that
-	 * reason (-ENODEV: it died), and points above the value (which is stored all the same) never will be reached. */
+	/* Mandatory (lost ok). The completed value of a timeline, always stored. -ENODEV: the device is lost, nothing of
+	 * it writes any more, and points above the value never will be reached. Another negative errno: the point of
+	 * that value failed with it, and counts as reached; told once, before later points. */
 	int (*completed)(void *dev, enum svm_timeline timeline, uint64_t *ret_value);
 
 	/* With SVM_CAP_FAULTS. fault_read() returns how many it wrote, 0 for none. fault_done(): the fault

@@ -1460,6 +1460,9 @@ static bool acquire_refused(struct slot *s, const struct work_span *spans, unsig
 			lost |= find_losses(spans[i].region, spans[i].offset, spans[i].size);
 	if ((e == -EACCES && forbidden) || (e == -ENOLINK && never) || (e == -EIO && lost) || e == -ENOSPC)
 		return true;
+	/* What must not move can only change kind, and neighbours that the CPU holds keep it from that. */
+	if (e == -EBUSY && never && atomic_load(&n_host_holds))
+		return true;
 	if (e == -ENODEV) {
 		expect_lost(s, what, e);
 		return true;
