@@ -3,8 +3,8 @@
 
 #include <errno.h>
 
-int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause cause, size_t n_ranges,
-		struct svm_job **ret_job)
+int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause cause,
+		size_t n_ranges, struct svm_job **ret_job)
 {
 	struct svm_job *job;
 	size_t size;
@@ -72,7 +72,7 @@ static void account(struct svm_job *job, const struct svm_job_slot *slot)
 	if (status == -EBUSY) {
 		/* In the way is what somebody holds, or has pinned for DMA. */
 		result->skipped_pinned += bytes_in(&rest);
-		result->outcome = (struct svm_outcome){SVM_DEGRADED, SVM_REASON_PINNED};
+		result->outcome = (struct svm_outcome){ SVM_DEGRADED, SVM_REASON_PINNED };
 		status = 0;
 	} else if (status < 0) {
 		result->failed += bytes_in(&rest);
@@ -87,7 +87,7 @@ static void account(struct svm_job *job, const struct svm_job_slot *slot)
 		result->skipped_pinned += bytes_in(&skipped);
 		result->already_there += bytes_in(&rest);
 		if (!svm_mask_empty(&skipped))
-			result->outcome = (struct svm_outcome){SVM_DEGRADED, SVM_REASON_PINNED};
+			result->outcome = (struct svm_outcome){ SVM_DEGRADED, SVM_REASON_PINNED };
 	}
 	if (status < 0 && !result->error)
 		result->error = status;
@@ -102,8 +102,8 @@ static bool fall_back_to_host(struct svm_job_slot *slot)
 	struct svm_request *request = &slot->request;
 
 	return request->status == -ENOSPC && job->cause == SVM_CAUSE_ACQUIRE && job->device &&
-	       svm_device_has(job->device, SVM_CAP_HOST_ALIAS) && !(request->flags & SVM_REQUEST_TO_HOST) &&
-	       !request->block->host.registered;
+	       svm_device_has(job->device, SVM_CAP_HOST_ALIAS) &&
+	       !(request->flags & SVM_REQUEST_TO_HOST) && !request->block->host.registered;
 }
 
 static void slot_done(struct svm_request *request)
@@ -143,7 +143,8 @@ static struct svm_job_slot *next_piece(struct svm_job *job)
 	uint64_t start;
 	uint64_t end;
 
-	if (job->next_range == job->n_ranges || (job->error && job->cause != SVM_CAUSE_PREFETCH) || job->cancelled)
+	if (job->next_range == job->n_ranges || (job->error && job->cause != SVM_CAUSE_PREFETCH) ||
+	    job->cancelled)
 		return NULL;
 	for (size_t i = 0; i < SVM_JOB_SLOTS && !slot; i++)
 		if (!job->slots[i].used)
@@ -159,7 +160,7 @@ static struct svm_job_slot *next_piece(struct svm_job *job)
 	} else {
 		job->next_addr = end;
 	}
-	*slot = (struct svm_job_slot){.job = job, .range = range, .used = true};
+	*slot = (struct svm_job_slot){ .job = job, .range = range, .used = true };
 	slot->request.kind = SVM_REQUEST_ACCESS;
 	slot->request.flags = job->request_flags;
 	slot->request.agent = range->agent;

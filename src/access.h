@@ -37,9 +37,9 @@ struct svm_job {
 	struct svm_device *device; /* whose it is, as a user; NULL: the CPU's, or many */
 	enum svm_cause cause;
 	uint32_t request_flags;
-	bool hold;	/* pages are held until svm_job_release() */
-	bool hold_store; /* it is the storage that is held */
-	bool counted;	 /* in device->n_accesses */
+	bool hold;		 /* pages are held until svm_job_release() */
+	bool hold_store;	 /* it is the storage that is held */
+	bool counted;		 /* in device->n_accesses */
 	struct svm_fence *ready; /* signals at the end of the work */
 	size_t map_size;
 
@@ -68,8 +68,8 @@ struct svm_job {
 
 /* Make a job with room for n_ranges, which the caller fills in (start, end, agent, write, numa_node). The device, if
  * any, is kept. */
-int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause cause, size_t n_ranges,
-		struct svm_job **ret_job);
+int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause cause,
+		size_t n_ranges, struct svm_job **ret_job);
 /* Start once wait (NULL: now) has signalled. */
 void svm_job_start(struct svm_job *job, struct svm_fence *wait);
 void svm_job_cancel(struct svm_job *job);

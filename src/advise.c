@@ -21,7 +21,8 @@ static int check_device(const struct svm_ctx *ctx, uint32_t id, uint64_t start, 
 }
 
 /* LOCKING: tree. Locations are resolved to what is stored. */
-static int check_advice(struct svm_ctx *ctx, struct svm_advice *advice, uint64_t start, uint64_t end)
+static int check_advice(struct svm_ctx *ctx, struct svm_advice *advice, uint64_t start,
+			uint64_t end)
 {
 	uint32_t agent;
 	int node;
@@ -37,7 +38,8 @@ static int check_advice(struct svm_ctx *ctx, struct svm_advice *advice, uint64_t
 			return check_device(ctx, advice->location.id, start, end);
 		r = svm_space_resolve(ctx, advice->location, &agent, &node);
 		if (r == 0 && advice->location.kind == SVM_LOCATION_HOST_NUMA_CURRENT)
-			advice->location = (struct svm_location){SVM_LOCATION_HOST_NUMA, (uint32_t)node};
+			advice->location =
+				(struct svm_location){ SVM_LOCATION_HOST_NUMA, (uint32_t)node };
 		return r;
 	case SVM_ADVICE_ACCESSED_BY:
 	case SVM_ADVICE_ACCESS_IN_PLACE:
@@ -50,7 +52,7 @@ static int check_advice(struct svm_ctx *ctx, struct svm_advice *advice, uint64_t
 
 static struct svm_outcome degraded(uint32_t reason)
 {
-	return (struct svm_outcome){SVM_DEGRADED, reason};
+	return (struct svm_outcome){ SVM_DEGRADED, reason };
 }
 
 /* LOCKING: tree. First reason why a device of the space lacks caps for the span; REASON_NONE: all have them. */
@@ -78,13 +80,15 @@ static bool has_registered(const struct svm_ctx *ctx, uint64_t start, uint64_t e
  * location, accessed by). */
 static bool is_overridden(const struct svm_ctx *ctx, uint32_t kind, uint64_t start, uint64_t end)
 {
-	for (const struct svm_range *r = svm_range_find(ctx, start); r; r = svm_range_next(r, end)) {
+	for (const struct svm_range *r = svm_range_find(ctx, start); r;
+	     r = svm_range_next(r, end)) {
 		const struct svm_hints *h = &r->hints;
 
 		if (kind == SVM_ADVICE_READ_MOSTLY &&
 		    (h->migration == SVM_MIGRATE_NEVER || h->atomics == SVM_ATOMICS_SYSTEM))
 			return true;
-		if (kind == SVM_ADVICE_PREFERRED_LOCATION && (h->migration == SVM_MIGRATE_NEVER || h->read_mostly))
+		if (kind == SVM_ADVICE_PREFERRED_LOCATION &&
+		    (h->migration == SVM_MIGRATE_NEVER || h->read_mostly))
 			return true;
 		if ((kind == SVM_ADVICE_ACCESSED_BY || kind == SVM_ADVICE_ACCESS_IN_PLACE) &&
 		    (h->migration == SVM_MIGRATE_NEVER || h->read_mostly))
@@ -94,38 +98,42 @@ static bool is_overridden(const struct svm_ctx *ctx, uint32_t kind, uint64_t sta
 }
 
 /* LOCKING: tree. In-place access of one device to the span. */
-static struct svm_outcome in_place_outcome(const struct svm_ctx *ctx, const struct svm_device *device, uint64_t start,
+static struct svm_outcome in_place_outcome(const struct svm_ctx *ctx,
+					   const struct svm_device *device, uint64_t start,
 					   uint64_t end)
 {
 	if (!svm_device_has(device, SVM_CAP_HOST_ALIAS))
 		return degraded(SVM_REASON_NOT_REACHABLE);
 	if (has_registered(ctx, start, end))
 		return degraded(SVM_REASON_REGISTERED);
-	return (struct svm_outcome){SVM_EFFECTIVE, SVM_REASON_NONE};
+	return (struct svm_outcome){ SVM_EFFECTIVE, SVM_REASON_NONE };
 }
 
 /* LOCKING: tree. What setting the (checked) advice does, seen from all devices. */
-static struct svm_outcome outcome_of(const struct svm_ctx *ctx, const struct svm_advice *advice, uint64_t start,
-				     uint64_t end)
+static struct svm_outcome outcome_of(const struct svm_ctx *ctx, const struct svm_advice *advice,
+				     uint64_t start, uint64_t end)
 {
-	struct svm_outcome effective = {SVM_EFFECTIVE, SVM_REASON_NONE};
+	struct svm_outcome effective = { SVM_EFFECTIVE, SVM_REASON_NONE };
 
 	if (is_overridden(ctx, advice->kind, start, end))
 		return degraded(SVM_REASON_OVERRIDDEN);
 	switch (advice->kind) {
 	case SVM_ADVICE_PREFERRED_LOCATION:
-		if (advice->location.kind != SVM_LOCATION_HOST && advice->location.kind != SVM_LOCATION_HOST_NUMA)
+		if (advice->location.kind != SVM_LOCATION_HOST &&
+		    advice->location.kind != SVM_LOCATION_HOST_NUMA)
 			return effective;
 		if (!all_have(ctx, SVM_CAP_HOST_ALIAS))
 			return degraded(SVM_REASON_NOT_REACHABLE);
-		return has_registered(ctx, start, end) ? degraded(SVM_REASON_REGISTERED) : effective;
+		return has_registered(ctx, start, end) ? degraded(SVM_REASON_REGISTERED)
+						       : effective;
 	case SVM_ADVICE_ACCESSED_BY:
 	case SVM_ADVICE_ACCESS_IN_PLACE:
 		return in_place_outcome(ctx, svm_device_of(ctx, advice->device + 1u), start, end);
 	case SVM_ADVICE_READ_MOSTLY:
 		if (!advice->value)
 			return effective;
-		return all_have(ctx, SVM_CAP_READ_ONLY) ? effective : degraded(SVM_REASON_NO_READ_ONLY_MAPS);
+		return all_have(ctx, SVM_CAP_READ_ONLY) ? effective
+							: degraded(SVM_REASON_NO_READ_ONLY_MAPS);
 	case SVM_ADVICE_ATOMICS:
 		if (advice->value == SVM_ATOMICS_DEVICE && !all_have(ctx, SVM_CAP_ATOMICS))
 			return degraded(SVM_REASON_NO_DEVICE_ATOMICS);
@@ -148,17 +156,17 @@ static uint32_t refusal(int error, const struct svm_advice *advice)
 	if (error == -EINVAL && advice->kind == SVM_ADVICE_PREFERRED_LOCATION &&
 	    advice->location.kind == SVM_LOCATION_HOST_NUMA)
 		return SVM_REASON_NO_SUCH_NODE;
-	return error == -ENODEV ? SVM_REASON_NO_SUCH_DEVICE
+	return error == -ENODEV	  ? SVM_REASON_NO_SUCH_DEVICE
 	       : error == -ERANGE ? SVM_REASON_NOT_REACHABLE
 	       : error == -ENOMEM ? SVM_REASON_NO_MEMORY
 				  : SVM_REASON_NONE;
 }
 
-int svm_advise(struct svm_space *space, const void *addr, uint64_t size, const struct svm_advice *advice,
-	       size_t n_advice, struct svm_outcome *outcomes)
+int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
+	       const struct svm_advice *advice, size_t n_advice, struct svm_outcome *outcomes)
 {
 	struct svm_advice copy[MAX_ADVICE];
-	struct svm_outcome found[MAX_ADVICE] = {0};
+	struct svm_outcome found[MAX_ADVICE] = { 0 };
 	struct svm_ctx *ctx;
 	uint64_t start;
 	uint64_t end;
@@ -179,7 +187,7 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size, const s
 	for (size_t i = 0; i < n_advice && r == 0; i++) {
 		r = check_advice(ctx, &copy[i], start, end);
 		if (r < 0)
-			found[i] = (struct svm_outcome){SVM_REFUSED, refusal(r, &copy[i])};
+			found[i] = (struct svm_outcome){ SVM_REFUSED, refusal(r, &copy[i]) };
 	}
 	/* One after the other, so that the second of a call sees what the first has set. */
 	for (size_t i = 0; i < n_advice && r == 0; i++)
@@ -215,9 +223,10 @@ int svm_unadvise(struct svm_space *space, const void *addr, uint64_t size, uint3
 	return r;
 }
 
-int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size, struct svm_advice_info *info)
+int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size,
+		     struct svm_advice_info *info)
 {
-	struct svm_advice_info found = {0};
+	struct svm_advice_info found = { 0 };
 	uint64_t start;
 	uint64_t end;
 	int r;
@@ -227,7 +236,8 @@ int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size, s
 	r = svm_space_begin(space, addr, size, &start, &end);
 	if (r < 0)
 		return r;
-	for (struct svm_range *range = svm_range_find(&space->ctx, start); range; range = svm_range_next(range, end)) {
+	for (struct svm_range *range = svm_range_find(&space->ctx, start); range;
+	     range = svm_range_next(range, end)) {
 		if (found.n_ranges == 0)
 			svm_hints_summary(&found, &range->hints);
 		else
@@ -239,13 +249,14 @@ int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size, s
 }
 
 /* The i-th range of a span. LOCKING: tree. */
-static size_t collect(struct svm_ctx *ctx, uint64_t start, uint64_t end, size_t skip, struct svm_advice_range *out,
-		      size_t n_out)
+static size_t collect(struct svm_ctx *ctx, uint64_t start, uint64_t end, size_t skip,
+		      struct svm_advice_range *out, size_t n_out)
 {
 	size_t i = 0;
 	size_t n = 0;
 
-	for (struct svm_range *range = svm_range_find(ctx, start); range; range = svm_range_next(range, end), i++) {
+	for (struct svm_range *range = svm_range_find(ctx, start); range;
+	     range = svm_range_next(range, end), i++) {
 		if (i < skip || n == n_out)
 			continue;
 		out[n].addr = svm_max_u64(start, range->node.start);
@@ -256,8 +267,8 @@ static size_t collect(struct svm_ctx *ctx, uint64_t start, uint64_t end, size_t 
 	return n_out ? n : i;
 }
 
-int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t size, struct svm_advice_range *ranges,
-			 size_t *n_ranges, size_t *record_size)
+int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t size,
+			 struct svm_advice_range *ranges, size_t *n_ranges, size_t *record_size)
 {
 	struct svm_advice_range *copy = NULL;
 	uint64_t start;
@@ -305,7 +316,8 @@ static struct svm_job *job_of(struct svm_prefetch *prefetch)
 }
 
 /* Fill in one range of a job; the caller's record is read before the lock. */
-static int add_range(struct svm_space *space, const struct svm_prefetch_range *range, struct svm_job_range *ret)
+static int add_range(struct svm_space *space, const struct svm_prefetch_range *range,
+		     struct svm_job_range *ret)
 {
 	struct svm_prefetch_range copy = *range;
 	int r = svm_space_begin(space, copy.addr, copy.size, &ret->start, &ret->end);
@@ -319,8 +331,9 @@ static int add_range(struct svm_space *space, const struct svm_prefetch_range *r
 	return r;
 }
 
-int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range *ranges, size_t n_ranges,
-		       struct svm_fence *wait, uint32_t flags, struct svm_prefetch **ret_prefetch)
+int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range *ranges,
+		       size_t n_ranges, struct svm_fence *wait, uint32_t flags,
+		       struct svm_prefetch **ret_prefetch)
 {
 	struct svm_job *job;
 	int r;
@@ -391,8 +404,8 @@ int svm_prefetch_cancel(struct svm_prefetch *prefetch)
 	return r;
 }
 
-int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns, struct svm_prefetch_result *results,
-		      size_t n_results)
+int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns,
+		      struct svm_prefetch_result *results, size_t n_results)
 {
 	struct svm_job *job = job_of(prefetch);
 	int r;
@@ -435,7 +448,7 @@ int svm_prefetch_destroy(struct svm_prefetch *prefetch)
 int svm_prefetch(struct svm_space *space, void *addr, uint64_t size, struct svm_location to,
 		 struct svm_prefetch_result *result)
 {
-	struct svm_prefetch_range range = {.addr = addr, .size = size, .to = to};
+	struct svm_prefetch_range range = { .addr = addr, .size = size, .to = to };
 	struct svm_prefetch *prefetch;
 	int r = svm_prefetch_start(space, &range, 1, NULL, 0, &prefetch);
 	int error;

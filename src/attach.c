@@ -24,7 +24,7 @@ int svm_device_enumerate(struct svm_space *space, struct svm_device_info *infos,
 		if (infos[i].size != sizeof(infos[i]))
 			return -EINVAL;
 	for (unsigned int b = 0; (r = svm_backend_nth(b, &space->ctx.log, &ops)) != -ENOENT; b++) {
-		struct svm_device_info info = {.size = sizeof(info)};
+		struct svm_device_info info = { .size = sizeof(info) };
 
 		for (unsigned int i = 0; r == 0 && ops.enumerate(i, &info) == 0; i++) {
 			info.id = ~0u;
@@ -49,7 +49,8 @@ static int tell_spans(struct svm_ctx *ctx, struct svm_device *device)
 		const struct svm_alloc *alloc = NULL;
 
 		svm_rwlock_read(&ctx->tree_lock);
-		for (node = svm_tree_find_from(&ctx->ranges, after); node && !alloc; node = svm_tree_next(node))
+		for (node = svm_tree_find_from(&ctx->ranges, after); node && !alloc;
+		     node = svm_tree_next(node))
 			if (svm_range_of(node)->alloc->registered)
 				alloc = svm_range_of(node)->alloc;
 		svm_rwlock_unlock(&ctx->tree_lock);
@@ -120,7 +121,7 @@ int svm_device_open(struct svm_space *space, const char *name, struct svm_device
 static int empty_device(struct svm_ctx *ctx, struct svm_device *device)
 {
 	for (;;) {
-		struct svm_request request = {.kind = SVM_REQUEST_FORGET, .agent = device->agent};
+		struct svm_request request = { .kind = SVM_REQUEST_FORGET, .agent = device->agent };
 		uint64_t addr = 0;
 		bool any;
 		int r;
@@ -130,7 +131,8 @@ static int empty_device(struct svm_ctx *ctx, struct svm_device *device)
 		any = !svm_list_empty(&device->blocks);
 		if (any) {
 			const struct svm_block *block =
-				svm_list_entry(device->blocks.next, struct svm_block_device, node)->block;
+				svm_list_entry(device->blocks.next, struct svm_block_device, node)
+					->block;
 			unsigned int page = 0;
 
 			/* A block of registered memory is found by an address of that memory. */
@@ -194,7 +196,7 @@ int svm_device_close(struct svm_device *device)
 
 int svm_device_query(struct svm_device *device, struct svm_device_info *info)
 {
-	struct svm_device_info found = {.size = sizeof(found)};
+	struct svm_device_info found = { .size = sizeof(found) };
 	int r;
 
 	if (!device || !info || info->size != sizeof(*info))
@@ -225,5 +227,5 @@ uint32_t svm_device_id(struct svm_device *device)
 
 struct svm_location svm_device_location(struct svm_device *device)
 {
-	return (struct svm_location){SVM_LOCATION_DEVICE, device->id};
+	return (struct svm_location){ SVM_LOCATION_DEVICE, device->id };
 }

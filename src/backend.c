@@ -60,8 +60,8 @@ static int no_work(void *dev, const struct svm_work *work, struct svm_point *ret
 	return -EOPNOTSUPP;
 }
 
-static int no_launch(void *dev, void (*kernel)(const void *args, uint64_t index, uint64_t count), const void *args,
-		     size_t args_size, uint64_t n, struct svm_point *ret_point)
+static int no_launch(void *dev, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+		     const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point)
 {
 	(void)dev;
 	(void)kernel;
@@ -95,16 +95,17 @@ static int no_fault_done(void *dev, const struct svm_device_fault *fault, int st
 }
 
 /* A table that lacks a mandatory op, or is of another contract, is refused with one line. */
-static int take(const struct svm_backend_ops *table, const struct svm_log *log, struct svm_backend_ops *ret_ops)
+static int take(const struct svm_backend_ops *table, const struct svm_log *log,
+		struct svm_backend_ops *ret_ops)
 {
 	if (table->abi != SVM_BACKEND_ABI || table->size != sizeof(*table)) {
-		svm_error(log, "backend %s: contract %u of %u bytes, this library has %u of %zu", table->name,
-			  table->abi, table->size, SVM_BACKEND_ABI, sizeof(*table));
+		svm_error(log, "backend %s: contract %u of %u bytes, this library has %u of %zu",
+			  table->name, table->abi, table->size, SVM_BACKEND_ABI, sizeof(*table));
 		return -EPROTO;
 	}
-	if (!table->enumerate || !table->open || !table->close || !table->caps || !table->chunk_alloc ||
-	    !table->chunk_free || !table->bind || !table->event_fd || !table->event_ack || !table->completed ||
-	    !table->kill || !table->memory_kept) {
+	if (!table->enumerate || !table->open || !table->close || !table->caps ||
+	    !table->chunk_alloc || !table->chunk_free || !table->bind || !table->event_fd ||
+	    !table->event_ack || !table->completed || !table->kill || !table->memory_kept) {
 		svm_error(log, "backend %s: a mandatory op is missing", table->name);
 		return -EPROTO;
 	}
@@ -139,10 +140,12 @@ int svm_backend_nth(unsigned int i, const struct svm_log *log, struct svm_backen
 	return svm_backends[n] ? take(svm_backends[n], log, ret_ops) : -ENOENT;
 }
 
-int svm_backend_find(const char *name, size_t length, const struct svm_log *log, struct svm_backend_ops *ret_ops)
+int svm_backend_find(const char *name, size_t length, const struct svm_log *log,
+		     struct svm_backend_ops *ret_ops)
 {
 	for (unsigned int i = 0; svm_backends[i]; i++) {
-		if (strlen(svm_backends[i]->name) == length && memcmp(svm_backends[i]->name, name, length) == 0)
+		if (strlen(svm_backends[i]->name) == length &&
+		    memcmp(svm_backends[i]->name, name, length) == 0)
 			return take(svm_backends[i], log, ret_ops);
 	}
 	return -ENODEV;
@@ -154,8 +157,9 @@ int svm_backend_check_caps(const struct svm_backend_ops *ops, const struct svm_b
 {
 	const char *wrong = NULL;
 
-	if ((caps->caps & SVM_CAP_FAULTS) && (ops->fault_fd == no_fault_fd || ops->fault_read == no_fault_read ||
-					      ops->fault_done == no_fault_done))
+	if ((caps->caps & SVM_CAP_FAULTS) &&
+	    (ops->fault_fd == no_fault_fd || ops->fault_read == no_fault_read ||
+	     ops->fault_done == no_fault_done))
 		wrong = "faults without fault ops";
 	else if ((caps->caps & SVM_CAP_COPY_ENGINE) && ops->copy == no_copy)
 		wrong = "a copy engine without copy()";

@@ -11,7 +11,8 @@
 extern const struct svm_backend_ops *const *svm_backends;
 
 /* The table of the backend whose name is the first length bytes of name, checked and with defaults for optional ops in *ret_ops. -ENODEV: none. */
-int svm_backend_find(const char *name, size_t length, const struct svm_log *log, struct svm_backend_ops *ret_ops);
+int svm_backend_find(const char *name, size_t length, const struct svm_log *log,
+		     struct svm_backend_ops *ret_ops);
 /* The i-th backend that is linked in, or -ENOENT past the last. */
 int svm_backend_nth(unsigned int i, const struct svm_log *log, struct svm_backend_ops *ret_ops);
 /* Capabilities fit the ops and each other: 0, or -EPROTO with a log line. */

@@ -8,10 +8,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SVM_PAGE_SHIFT 12u
+#define SVM_PAGE_SHIFT	12u
 #define SVM_BLOCK_SHIFT 21u
 #define SVM_BLOCK_PAGES 512u
-#define SVM_MASK_WORDS (SVM_BLOCK_PAGES / 64u)
+#define SVM_MASK_WORDS	(SVM_BLOCK_PAGES / 64u)
 
 /* Bit i: page i of a block. */
 struct svm_mask {

@@ -16,7 +16,9 @@ static struct svm_block **slot_of(struct svm_ctx *ctx, uint64_t addr, struct svm
 	if (!node)
 		return NULL;
 	*ret_alloc = svm_range_of(node)->alloc;
-	return &(*ret_alloc)->blocks[(addr >> SVM_BLOCK_SHIFT) - ((*ret_alloc)->base >> SVM_BLOCK_SHIFT)];
+	return &(*ret_alloc)
+			->blocks[(addr >> SVM_BLOCK_SHIFT) -
+				 ((*ret_alloc)->base >> SVM_BLOCK_SHIFT)];
 }
 
 struct svm_block *svm_block_find(struct svm_ctx *ctx, uint64_t addr)
@@ -27,7 +29,8 @@ struct svm_block *svm_block_find(struct svm_ctx *ctx, uint64_t addr)
 	return slot ? __atomic_load_n(slot, __ATOMIC_ACQUIRE) : NULL;
 }
 
-static struct svm_block *block_new(struct svm_ctx *ctx, uint64_t base, const struct svm_alloc *alloc)
+static struct svm_block *block_new(struct svm_ctx *ctx, uint64_t base,
+				   const struct svm_alloc *alloc)
 {
 	struct svm_block *block = svm_pool_get(&ctx->block_pool);
 	const struct svm_host *host = &ctx->host;
@@ -53,7 +56,8 @@ static struct svm_block *block_new(struct svm_ctx *ctx, uint64_t base, const str
 }
 
 /* Pages of all allocations within a block that is made now. */
-static void find_managed(struct svm_ctx *ctx, struct svm_block *block, const struct svm_alloc *alloc)
+static void find_managed(struct svm_ctx *ctx, struct svm_block *block,
+			 const struct svm_alloc *alloc)
 {
 	uint64_t end = block->base + SVM_BLOCK_SIZE;
 	struct svm_tree_node *node = svm_tree_find_from(&ctx->ranges, block->base);
@@ -70,7 +74,8 @@ static void find_managed(struct svm_ctx *ctx, struct svm_block *block, const str
 }
 
 /* Kind of the storage around addr. -ENOENT: nothing is, or was, managed in its block. */
-static int kind_at(struct svm_ctx *ctx, uint64_t addr, const struct svm_alloc *alloc, enum svm_host_kind *ret_kind)
+static int kind_at(struct svm_ctx *ctx, uint64_t addr, const struct svm_alloc *alloc,
+		   enum svm_host_kind *ret_kind)
 {
 	uint64_t base = svm_align_down(addr, SVM_BLOCK_SIZE);
 	struct svm_tree_node *node = svm_tree_find_from(&ctx->ranges, base);
@@ -110,7 +115,8 @@ int svm_block_get(struct svm_ctx *ctx, uint64_t addr, struct svm_block **ret_blo
 	find_managed(ctx, block, alloc);
 	block->host.kind = kind;
 	block->shared = kind == SVM_HOST_SHARED;
-	if (!__atomic_compare_exchange_n(slot, &expected, block, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+	if (!__atomic_compare_exchange_n(slot, &expected, block, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE)) {
 		svm_block_delete(block);
 		block = expected;
 	}
@@ -124,7 +130,8 @@ void svm_block_delete(struct svm_block *block)
 	svm_pool_put(&block->ctx->block_pool, block);
 }
 
-void svm_block_pages(const struct svm_block *block, uint64_t start, uint64_t end, struct svm_mask *ret_pages)
+void svm_block_pages(const struct svm_block *block, uint64_t start, uint64_t end,
+		     struct svm_mask *ret_pages)
 {
 	uint64_t block_end = block->base + SVM_BLOCK_SIZE;
 
@@ -187,8 +194,8 @@ void svm_block_check(const struct svm_block *block)
 	const char *broken = svm_coh_check(&block->coh);
 
 	if (broken) {
-		svm_error(&block->ctx->log, "block %llx: invariant %s is broken", (unsigned long long)block->base,
-			  broken);
+		svm_error(&block->ctx->log, "block %llx: invariant %s is broken",
+			  (unsigned long long)block->base, broken);
 		abort();
 	}
 #else

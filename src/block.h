@@ -19,8 +19,9 @@
 /* What one device has to do with a block. */
 struct svm_block_device {
 	struct svm_coh_agent agent;
-	struct svm_mask doubtful; /* recorded as mapped, but a bind failed: unmap before relying on it */
-	struct svm_chunk chunk;	  /* STORE of the device */
+	struct svm_mask
+		doubtful; /* recorded as mapped, but a bind failed: unmap before relying on it */
+	struct svm_chunk chunk; /* STORE of the device */
 	struct svm_block *block;
 	struct svm_device *device;
 	struct svm_list node; /* device->blocks */
@@ -45,17 +46,21 @@ enum svm_request_kind {
 	SVM_REQUEST_LEAVE = 1,	 /* pages leave agent's memory */
 	SVM_REQUEST_FORGET = 2,	 /* LEAVE, unmap, and drop all that is known of the agent */
 	SVM_REQUEST_DISCARD = 3, /* pages hold nothing any more */
-	SVM_REQUEST_HOME = 4,	 /* all pages to the CPU, for memory that is given back; poisoned ones are left */
-	SVM_REQUEST_SETTLE = 5,	 /* done once all requests before it are */
-	SVM_REQUEST_POISON = 6,	 /* CPU touches of pages get a signal: nothing is there, or it cannot be had */
+	SVM_REQUEST_HOME =
+		4, /* all pages to the CPU, for memory that is given back; poisoned ones are left */
+	SVM_REQUEST_SETTLE = 5, /* done once all requests before it are */
+	SVM_REQUEST_POISON =
+		6, /* CPU touches of pages get a signal: nothing is there, or it cannot be had */
 };
 
-#define SVM_REQUEST_TRY (1u << 0)      /* do not wait: -EAGAIN for what passes, -EBUSY for what is held */
+#define SVM_REQUEST_TRY \
+	(1u << 0) /* do not wait: -EAGAIN for what passes, -EBUSY for what is held */
 #define SVM_REQUEST_IN_PLACE (1u << 1) /* ACCESS: only map what is in host memory, move nothing */
-#define SVM_REQUEST_TO_HOST (1u << 2)  /* ACCESS: map in host memory, whatever is preferred */
+#define SVM_REQUEST_TO_HOST  (1u << 2) /* ACCESS: map in host memory, whatever is preferred */
 
-#define SVM_REQUEST_UNMANAGED (1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
-#define SVM_REQUEST_PATIENT (1u << 3)  /* ACCESS: wait also for what is held and not released */
+#define SVM_REQUEST_UNMANAGED \
+	(1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
+#define SVM_REQUEST_PATIENT (1u << 3) /* ACCESS: wait also for what is held and not released */
 
 struct svm_request {
 	struct svm_list node; /* block->queue, then the list of those done */
@@ -65,15 +70,15 @@ struct svm_request {
 	uint32_t agent;
 	enum svm_cause cause;
 	bool write;
-	bool served;	       /* a transition ran for it */
+	bool served; /* a transition ran for it */
 	bool waits_for_space;
-	bool place;	       /* ACCESS by the CPU: pages go to numa_node */
+	bool place; /* ACCESS by the CPU: pages go to numa_node */
 	bool placed;
 	int numa_node;
-	uint16_t followers;    /* devices (by id) to map for when it is done */
-	struct svm_mask pages; /* what is wanted */
-	struct svm_mask left;  /* of that, not dealt with yet */
-	struct svm_mask moved; /* copied or populated */
+	uint16_t followers;	 /* devices (by id) to map for when it is done */
+	struct svm_mask pages;	 /* what is wanted */
+	struct svm_mask left;	 /* of that, not dealt with yet */
+	struct svm_mask moved;	 /* copied or populated */
 	struct svm_mask skipped; /* not moved because of a hold or hint */
 	struct svm_hold *hold; /* put in place, whole, when it succeeds; else given back by done() */
 	struct svm_store_waiter space;
@@ -87,7 +92,7 @@ struct svm_request {
 struct svm_block {
 	struct svm_lock lock; /* BLOCK */
 	struct svm_ctx *ctx;
-	uint64_t base; /* address of page 0 */
+	uint64_t base;		 /* address of page 0 */
 	struct svm_mask managed; /* RANGE_TREE (write): pages that belong to an allocation */
 	struct svm_coh coh;
 	struct svm_coh_agent cpu; /* coh.at[0] */
@@ -113,9 +118,11 @@ void svm_block_set_managed(struct svm_block *block, uint64_t start, uint64_t end
 void svm_block_delete(struct svm_block *block);
 
 /* Pages of [start, end) that lie in the block. */
-void svm_block_pages(const struct svm_block *block, uint64_t start, uint64_t end, struct svm_mask *ret_pages);
+void svm_block_pages(const struct svm_block *block, uint64_t start, uint64_t end,
+		     struct svm_mask *ret_pages);
 
-static inline struct svm_block_device *svm_block_device_of(const struct svm_block *block, uint32_t agent)
+static inline struct svm_block_device *svm_block_device_of(const struct svm_block *block,
+							   uint32_t agent)
 {
 	struct svm_coh_agent *at = agent == SVM_AGENT_CPU ? NULL : block->coh.at[agent];
 

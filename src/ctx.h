@@ -31,7 +31,7 @@ struct svm_ctx {
 	struct svm_loop *loops[SVM_MAX_THREADS];
 	uint32_t n_loops;
 	uint64_t op_timeout_ns;
-	uint64_t cache_limit; /* bytes of stale host pages that may be kept */
+	uint64_t cache_limit;  /* bytes of stale host pages that may be kept */
 	const uint32_t *alive; /* a page that a forked child sees as zeros */
 
 	struct svm_pool alloc_pool;
@@ -45,9 +45,10 @@ struct svm_ctx {
 
 	/* RANGE_TREE: the address map. Readers find ranges and blocks; writers add, remove, split, join. */
 	struct svm_rwlock tree_lock;
-	struct svm_tree ranges;	   /* struct svm_range.node, adjacent but never overlapping */
-	struct svm_va va;	   /* what is free in the window */
-	struct svm_block **blocks; /* of the window, by block number; slots are set once, by compare-and-swap */
+	struct svm_tree ranges; /* struct svm_range.node, adjacent but never overlapping */
+	struct svm_va va;	/* what is free in the window */
+	struct svm_block **
+		blocks; /* of the window, by block number; slots are set once, by compare-and-swap */
 	uint64_t next_alloc_id;
 
 	/* SPACE: slots change under it; readers load the pointer while an open device cannot go (their request, hold or
@@ -55,9 +56,9 @@ struct svm_ctx {
 	struct svm_lock space_lock;
 	struct svm_device *_Atomic devices[SVM_MAX_DEVICES];
 
-	_Atomic uint64_t generation;  /* grows with every commit */
-	_Atomic int64_t cache_bytes;  /* stale host pages kept now */
-	_Atomic uint32_t n_open_jobs; /* accesses and prefetches that the application holds */
+	_Atomic uint64_t generation;	/* grows with every commit */
+	_Atomic int64_t cache_bytes;	/* stale host pages kept now */
+	_Atomic uint32_t n_open_jobs;	/* accesses and prefetches that the application holds */
 	_Atomic uint32_t n_open_fences; /* its references to fences */
 };
 

@@ -12,7 +12,8 @@
 static void run_waiters(struct svm_list *ready)
 {
 	svm_list_for_each_safe(node, tmp, ready) {
-		struct svm_point_waiter *waiter = svm_list_entry(node, struct svm_point_waiter, node);
+		struct svm_point_waiter *waiter =
+			svm_list_entry(node, struct svm_point_waiter, node);
 
 		svm_list_del(node);
 		waiter->fn(waiter);
@@ -42,7 +43,8 @@ static void collect(struct svm_device *device, enum svm_timeline t, struct svm_l
 	struct svm_timeline_state *state = &device->timelines[t];
 
 	svm_list_for_each_safe(node, tmp, &state->waiters) {
-		struct svm_point_waiter *waiter = svm_list_entry(node, struct svm_point_waiter, node);
+		struct svm_point_waiter *waiter =
+			svm_list_entry(node, struct svm_point_waiter, node);
 
 		if (waiter->value > state->completed)
 			continue;
@@ -101,7 +103,8 @@ static uint64_t oldest_wait(const struct svm_device *device)
 		const struct svm_list *waiters = &device->timelines[t].waiters;
 
 		svm_list_for_each(node, waiters) {
-			const struct svm_point_waiter *w = svm_list_entry(node, struct svm_point_waiter, node);
+			const struct svm_point_waiter *w =
+				svm_list_entry(node, struct svm_point_waiter, node);
 
 			if (since == 0 || w->since_ns < since)
 				since = w->since_ns;
@@ -125,11 +128,12 @@ static void watchdog_fired(struct svm_timer *timer)
 		arm_watchdog(device);
 		return;
 	}
-	svm_trace_event(&device->ctx->trace, &(struct svm_event){.kind = SVM_EVENT_WATCHDOG,
-								 .device = device->id,
-								 .value = (now - since) / 1000000u});
-	svm_error(&device->ctx->log, "device %s: an operation takes over %llu ms, given up", device->name,
-		  (unsigned long long)((now - since) / 1000000u));
+	svm_trace_event(&device->ctx->trace,
+			&(struct svm_event){ .kind = SVM_EVENT_WATCHDOG,
+					     .device = device->id,
+					     .value = (now - since) / 1000000u });
+	svm_error(&device->ctx->log, "device %s: an operation takes over %llu ms, given up",
+		  device->name, (unsigned long long)((now - since) / 1000000u));
 	svm_device_lose(device, -ENODEV);
 }
 
@@ -194,15 +198,17 @@ void svm_device_lose(struct svm_device *device, int reason)
 	collect_all(device, reason, &ready);
 	svm_unlock(&device->lock);
 	svm_error(&device->ctx->log, "device %s: lost (error %d)", device->name, -reason);
-	svm_trace_event(&device->ctx->trace,
-			&(struct svm_event){.kind = SVM_EVENT_DEVICE_LOST, .device = device->id, .value = (uint64_t)-reason});
+	svm_trace_event(&device->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_DEVICE_LOST,
+								  .device = device->id,
+								  .value = (uint64_t)-reason });
 	/* After kill() nothing of it writes host memory any more: only then may waiters go on. It makes event_fd readable, which
 	 * leads to on_lost(). */
 	device->ops.kill(device->dev);
 	run_waiters(&ready);
 }
 
-bool svm_device_wait(struct svm_device *device, const struct svm_point *point, struct svm_point_waiter *waiter)
+bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
+		     struct svm_point_waiter *waiter)
 {
 	struct svm_timeline_state *state = &device->timelines[point->timeline];
 	struct svm_list ready;
@@ -235,9 +241,10 @@ bool svm_device_wait(struct svm_device *device, const struct svm_point *point, s
 	return done;
 }
 
-bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline, struct svm_point_waiter *waiter)
+bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline,
+			  struct svm_point_waiter *waiter)
 {
-	struct svm_point point = {.timeline = timeline};
+	struct svm_point point = { .timeline = timeline };
 
 	svm_lock(&device->lock);
 	point.value = device->timelines[timeline].submitted;
@@ -268,28 +275,32 @@ int svm_device_bind(struct svm_device *device, const struct svm_bind *binds, siz
 		    struct svm_point *ret_point)
 {
 	svm_trace_count(&device->ctx->trace, SVM_COUNT_BINDS, n_binds);
-	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_BIND};
+	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_BIND };
 	return note(device, device->ops.bind(device->dev, binds, n_binds, ret_point), ret_point);
 }
 
-int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies, uint32_t flags,
-		      struct svm_point *ret_point)
+int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies,
+		      uint32_t flags, struct svm_point *ret_point)
 {
-	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_COPY};
-	return note(device, device->ops.copy(device->dev, copies, n_copies, flags, ret_point), ret_point);
+	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_COPY };
+	return note(device, device->ops.copy(device->dev, copies, n_copies, flags, ret_point),
+		    ret_point);
 }
 
-int svm_device_work(struct svm_device *device, const struct svm_work *work, struct svm_point *ret_point)
+int svm_device_work(struct svm_device *device, const struct svm_work *work,
+		    struct svm_point *ret_point)
 {
-	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_WORK};
+	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_WORK };
 	return note(device, device->ops.work(device->dev, work, ret_point), ret_point);
 }
 
-int svm_device_launch(struct svm_device *device, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+int svm_device_launch(struct svm_device *device,
+		      void (*kernel)(const void *args, uint64_t index, uint64_t count),
 		      const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point)
 {
-	*ret_point = (struct svm_point){.timeline = SVM_TIMELINE_WORK};
-	return note(device, device->ops.launch(device->dev, kernel, args, args_size, n, ret_point), ret_point);
+	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_WORK };
+	return note(device, device->ops.launch(device->dev, kernel, args, args_size, n, ret_point),
+		    ret_point);
 }
 
 static void forward_log(void *data, int level, const char *line)
@@ -316,8 +327,9 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 	r = svm_backend_check_caps(&device->ops, &device->caps, &ctx->log);
 	if (r == 0 && (device->caps.va_start > ctx->host.window_base ||
 		       device->caps.va_end < ctx->host.window_base + ctx->host.window_size)) {
-		svm_error(&ctx->log, "device %s: reaches [%llx, %llx), not the window", device->name,
-			  (unsigned long long)device->caps.va_start, (unsigned long long)device->caps.va_end);
+		svm_error(&ctx->log, "device %s: reaches [%llx, %llx), not the window",
+			  device->name, (unsigned long long)device->caps.va_start,
+			  (unsigned long long)device->caps.va_end);
 		r = -ERANGE;
 	}
 	if (r < 0)

@@ -54,10 +54,10 @@ struct svm_device {
 
 	struct svm_lock blocks_lock; /* STORE: list of all blocks that know the device */
 	struct svm_list blocks;	     /* struct svm_block_device.node */
-	_Atomic uint32_t n_holds; /* holds and pins of the application */
+	_Atomic uint32_t n_holds;    /* holds and pins of the application */
 	_Atomic uint32_t n_accesses; /* what svm_acquire() gave out, until it has ended */
-	_Atomic uint32_t n_users; /* who works with it now, plus one until it is closed */
-	sem_t unused;		  /* posted when n_users reaches 0 */
+	_Atomic uint32_t n_users;    /* who works with it now, plus one until it is closed */
+	sem_t unused;		     /* posted when n_users reaches 0 */
 	_Atomic bool closing;
 
 	struct svm_loop *loop;
@@ -103,17 +103,21 @@ static inline struct svm_device *svm_device_of(const struct svm_ctx *ctx, uint32
 
 /* Wait for a point: returns true if it is reached, or the device lost (waiter->status says); else waiter->fn runs once it is, in
  * the loop's thread or that of another waiter, with no lock held. */
-bool svm_device_wait(struct svm_device *device, const struct svm_point *point, struct svm_point_waiter *waiter);
+bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
+		     struct svm_point_waiter *waiter);
 /* Wait until some room is made on a timeline that answered -EAGAIN: for all that was submitted. */
-bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline, struct svm_point_waiter *waiter);
+bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline,
+			  struct svm_point_waiter *waiter);
 
 /* The backend's ops, with what was submitted noted. */
 int svm_device_bind(struct svm_device *device, const struct svm_bind *binds, size_t n_binds,
 		    struct svm_point *ret_point);
-int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies, uint32_t flags,
-		      struct svm_point *ret_point);
-int svm_device_work(struct svm_device *device, const struct svm_work *work, struct svm_point *ret_point);
-int svm_device_launch(struct svm_device *device, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies,
+		      uint32_t flags, struct svm_point *ret_point);
+int svm_device_work(struct svm_device *device, const struct svm_work *work,
+		    struct svm_point *ret_point);
+int svm_device_launch(struct svm_device *device,
+		      void (*kernel)(const void *args, uint64_t index, uint64_t count),
 		      const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point);
 
 /* Declare it lost, for reason (negative errno): its waiters end now, on_lost() runs in the loop. Any thread. */

@@ -8,10 +8,14 @@ static uint64_t page_of(uint64_t addr)
 	return svm_align_down(addr, SVM_PAGE_SIZE);
 }
 
-static void trace_fault(struct svm_ctx *ctx, uint32_t kind, uint32_t device, uint64_t addr, uint64_t value)
+static void trace_fault(struct svm_ctx *ctx, uint32_t kind, uint32_t device, uint64_t addr,
+			uint64_t value)
 {
-	svm_trace_event(&ctx->trace, &(struct svm_event){
-					     .kind = kind, .addr = addr, .size = SVM_PAGE_SIZE, .device = device, .value = value});
+	svm_trace_event(&ctx->trace, &(struct svm_event){ .kind = kind,
+							  .addr = addr,
+							  .size = SVM_PAGE_SIZE,
+							  .device = device,
+							  .value = value });
 }
 
 /* Let the touching thread try again: it faults once more if the page is still not there. */
@@ -24,7 +28,8 @@ static void wake_page(struct svm_ctx *ctx, uint64_t addr)
 		uffd = &ctx->host.reg_uffd;
 	r = svm_uffd_wake(uffd, page_of(addr), SVM_PAGE_SIZE);
 	if (r < 0)
-		svm_warn(&ctx->log, "fault at %llx: cannot wake (error %d)", (unsigned long long)addr, -r);
+		svm_warn(&ctx->log, "fault at %llx: cannot wake (error %d)",
+			 (unsigned long long)addr, -r);
 }
 
 /* Queue on the block of addr and run it. */
@@ -84,12 +89,13 @@ static void cpu_fault_done(struct svm_request *request)
 		return;
 	}
 	trace_fault(ctx, SVM_EVENT_REFUSED, ~0u, addr, (uint64_t)-request->status);
-	again = (struct svm_request){.block = block,
-				     .kind = SVM_REQUEST_POISON,
-				     .flags = request->status == -ENOENT ? SVM_REQUEST_UNMANAGED : 0,
-				     .pages = request->pages,
-				     .done = poison_done,
-				     .data = ctx};
+	again = (struct svm_request){ .block = block,
+				      .kind = SVM_REQUEST_POISON,
+				      .flags = request->status == -ENOENT ? SVM_REQUEST_UNMANAGED
+									  : 0,
+				      .pages = request->pages,
+				      .done = poison_done,
+				      .data = ctx };
 	*request = again;
 	if (submit(ctx, addr, request) < 0) {
 		wake_page(ctx, addr);
@@ -133,10 +139,10 @@ static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool u
 	uint64_t from = svm_align_down(start, SVM_BLOCK_SIZE);
 
 	if (unmapped)
-		svm_trace_event(&ctx->trace, &(struct svm_event){.kind = SVM_EVENT_UNMAPPED,
-								 .addr = start,
-								 .size = end - start,
-								 .device = ~0u});
+		svm_trace_event(&ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_UNMAPPED,
+								  .addr = start,
+								  .size = end - start,
+								  .device = ~0u });
 	for (uint64_t addr = from; addr < end; addr += SVM_BLOCK_SIZE) {
 		struct svm_request *request = svm_pool_get(&ctx->request_pool);
 		struct svm_block *block = NULL;
@@ -172,7 +178,8 @@ static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool u
 			addr = svm_max_u64(addr, node->start);
 			stop = svm_min_u64(end, node->end);
 			if (!svm_range_of(node)->alloc->dying)
-				(void)svm_range_update(ctx, addr, stop, NULL, 0, (1u << SVM_ADVICE_KINDS) - 1u);
+				(void)svm_range_update(ctx, addr, stop, NULL, 0,
+						       (1u << SVM_ADVICE_KINDS) - 1u);
 			addr = stop;
 		}
 		svm_rwlock_unlock(&ctx->tree_lock);
@@ -196,7 +203,8 @@ static void handle_message(struct svm_ctx *ctx, const struct uffd_msg *message)
 		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, true);
 		break;
 	case UFFD_EVENT_REMAP:
-		pages_gone(ctx, message->arg.remap.from, message->arg.remap.from + message->arg.remap.len, true);
+		pages_gone(ctx, message->arg.remap.from,
+			   message->arg.remap.from + message->arg.remap.len, true);
 		break;
 	default:
 		svm_warn(&ctx->log, "userfaultfd: unknown event %u", message->event);
@@ -217,7 +225,8 @@ static void messages_read(struct svm_reader *reader, ssize_t n)
 		handle_message(source->ctx, &source->messages[i]);
 }
 
-int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct svm_loop *loop, int fd)
+int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct svm_loop *loop,
+		    int fd)
 {
 	source->ctx = ctx;
 	source->loop = loop;
@@ -239,7 +248,8 @@ struct device_fault {
 	struct svm_device *device;
 	struct svm_device_fault fault;
 };
-_Static_assert(sizeof(struct device_fault) <= SVM_REQUEST_OBJECT, "device faults come from the request pool");
+_Static_assert(sizeof(struct device_fault) <= SVM_REQUEST_OBJECT,
+	       "device faults come from the request pool");
 
 static void answer(struct svm_device *device, const struct svm_device_fault *fault, int status)
 {
@@ -248,7 +258,8 @@ static void answer(struct svm_device *device, const struct svm_device_fault *fau
 	if (svm_device_is_lost(device))
 		return;
 	if (status < 0)
-		trace_fault(device->ctx, SVM_EVENT_REFUSED, device->id, fault->addr, (uint64_t)-status);
+		trace_fault(device->ctx, SVM_EVENT_REFUSED, device->id, fault->addr,
+			    (uint64_t)-status);
 	r = device->ops.fault_done(device->dev, fault, status);
 	if (r < 0)
 		svm_device_lose(device, r);
@@ -272,7 +283,8 @@ static void device_fault(struct svm_device *device, const struct svm_device_faul
 	int r;
 
 	svm_trace_count(&ctx->trace, SVM_COUNT_DEVICE_FAULTS, 1);
-	trace_fault(ctx, SVM_EVENT_DEVICE_FAULT, device->id, reported->addr, reported->access == SVM_ACCESS_WRITE);
+	trace_fault(ctx, SVM_EVENT_DEVICE_FAULT, device->id, reported->addr,
+		    reported->access == SVM_ACCESS_WRITE);
 	if (!fault) {
 		answer(device, reported, 0); /* it faults again */
 		return;
@@ -323,7 +335,8 @@ static bool prompt_one(struct svm_device *device)
 	struct svm_block *block = NULL;
 
 	if (!request) {
-		svm_error(&ctx->log, "device %s: no memory to report its loss to all blocks", device->name);
+		svm_error(&ctx->log, "device %s: no memory to report its loss to all blocks",
+			  device->name);
 		return false;
 	}
 	svm_rwlock_read(&ctx->tree_lock);

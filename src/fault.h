@@ -16,7 +16,8 @@ struct svm_fault_source {
 	struct uffd_msg messages[SVM_FAULT_BATCH];
 };
 
-int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct svm_loop *loop, int fd);
+int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct svm_loop *loop,
+		    int fd);
 /* Not from the loop. */
 void svm_fault_stop(struct svm_fault_source *source);
 

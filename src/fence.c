@@ -79,7 +79,8 @@ bool svm_fence_complete(struct svm_fence *fence, int status)
 	svm_unlock(&fence->lock);
 	/* Waiters first: what an access held is free when those who sleep on its fence find it signalled. */
 	svm_list_for_each_safe(node, tmp, &ready) {
-		struct svm_fence_waiter *waiter = svm_list_entry(node, struct svm_fence_waiter, node);
+		struct svm_fence_waiter *waiter =
+			svm_list_entry(node, struct svm_fence_waiter, node);
 
 		svm_list_del(node);
 		waiter->fn(waiter, status);
@@ -157,7 +158,8 @@ static bool get_living(struct svm_fence *fence)
 	uint32_t refs = __atomic_load_n(&fence->refs, __ATOMIC_RELAXED);
 
 	while (refs != 0)
-		if (__atomic_compare_exchange_n(&fence->refs, &refs, refs + 1u, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&fence->refs, &refs, refs + 1u, true,
+						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			return true;
 	return false;
 }

@@ -17,6 +17,7 @@
 
 struct svm_fence_waiter {
 	struct svm_list node;
+	bool first; /* runs before anybody finds the fence signalled */
 	void (*fn)(struct svm_fence_waiter *waiter, int status);
 };
 
@@ -25,10 +26,10 @@ struct svm_fence {
 	struct svm_lock lock; /* FENCE: all below */
 	pthread_cond_t cond;
 	struct svm_list waiters;
-	int event_fd;	    /* -1 until exported */
-	int status;	    /* valid once decided */
-	bool decided;	    /* waiters run, or have run */
-	bool signalled;	    /* and those who sleep may go on */
+	int event_fd;	     /* -1 until exported */
+	int status;	     /* valid once decided */
+	bool decided;	     /* waiters run, or have run */
+	bool signalled;	     /* and those who sleep may go on */
 	bool by_application; /* svm_fence_signal() is allowed */
 	/* Imported: watched until readable. */
 	struct svm_watch watch;
@@ -40,7 +41,8 @@ struct svm_fence *svm_fence_new(struct svm_ctx *ctx);
 /* Signal; the first call wins, later ones do nothing and return false. */
 bool svm_fence_complete(struct svm_fence *fence, int status);
 /* Add a waiter, or return true if it is too late for one (the waiter is not used then). */
-bool svm_fence_add_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter, int *ret_status);
+bool svm_fence_add_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter,
+			  int *ret_status);
 /* Take a waiter back; false if it runs or ran already. */
 bool svm_fence_remove_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter);
 /* Wait as svm_fence_wait(), without the fork check. */

@@ -45,18 +45,19 @@ struct svm_host_block {
 	uint64_t stash; /* private: of page 0 in the stash */
 	uint64_t alias; /* shared: of page 0 in the alias view; 0 for registered memory */
 	enum svm_host_kind kind;
-	bool registered; /* memory of the application */
-	int node;	 /* NUMA node for new pages, -1 for any */
+	bool registered;	/* memory of the application */
+	int node;		/* NUMA node for new pages, -1 for any */
 	struct svm_mask cpu;	/* mapped for the CPU (private: bytes are in the user view) */
 	struct svm_mask cpu_ro; /* subset of cpu: write-protected */
-	struct svm_mask back;	/* pages that exist in the stash or memfd, with current or stale bytes */
+	struct svm_mask
+		back; /* pages that exist in the stash or memfd, with current or stale bytes */
 	struct svm_mask poison; /* a CPU touch raises SIGBUS */
 };
 
 /* Reserve window, stash and alias; open userfaultfd. base 0: anywhere within [min, max). Nothing is
  * accessible yet. Errors as svm_space_create(). */
-int svm_host_init(struct svm_host *host, uint64_t base, uint64_t size, uint64_t min, uint64_t max, uint32_t flags,
-		  const struct svm_log *log);
+int svm_host_init(struct svm_host *host, uint64_t base, uint64_t size, uint64_t min, uint64_t max,
+		  uint32_t flags, const struct svm_log *log);
 void svm_host_finish(struct svm_host *host);
 
 /* Make [addr, addr + size) of the window (block aligned) accessible with empty storage of a kind: mapped,
@@ -74,18 +75,21 @@ int svm_host_register(struct svm_host *host, uint64_t addr, uint64_t size, uint6
 int svm_host_unregister(struct svm_host *host, uint64_t addr, uint64_t size, uint64_t stash);
 
 /* Which pages of a registered span have content now (pagemap): sets bits in *ret_present; others are zero pages to be. */
-int svm_host_present(struct svm_host *host, const struct svm_host_block *block, const struct svm_mask *pages,
-		     struct svm_mask *ret_present);
+int svm_host_present(struct svm_host *host, const struct svm_host_block *block,
+		     const struct svm_mask *pages, struct svm_mask *ret_present);
 
 /* The CPU loses access to pages (those not mapped are skipped); bytes are then at svm_host_addr().
  * -EBUSY: pages are pinned for DMA: those stay mapped (see block->cpu). */
-int svm_host_revoke(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages);
+int svm_host_revoke(struct svm_host *host, struct svm_host_block *block,
+		    const struct svm_mask *pages);
 /* The CPU keeps reading pages, but may not write them (those not mapped are skipped). -EOPNOTSUPP: not
  * possible for shared pages here (then revoke). */
-int svm_host_protect(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages);
+int svm_host_protect(struct svm_host *host, struct svm_host_block *block,
+		     const struct svm_mask *pages);
 /* The CPU gets access to pages, which exist (back or cpu): write says how. Wakes whoever waits there. Pages that are
  * mapped well enough are only woken. */
-int svm_host_grant(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages, bool write);
+int svm_host_grant(struct svm_host *host, struct svm_host_block *block,
+		   const struct svm_mask *pages, bool write);
 /* Could svm_host_grant() map read-only without a moment of write access? */
 bool svm_host_can_protect(const struct svm_host *host, const struct svm_host_block *block);
 /* A fault came for a page that is mapped by the record: the kernel dropped it (reclaim, or the
@@ -94,25 +98,32 @@ int svm_host_repair(struct svm_host *host, struct svm_host_block *block, unsigne
 
 /* Make pages exist for the library's own access (not mapped for the CPU). zero: with zero bytes,
  * whatever stale bytes were there; else content is undefined. Pages are written through svm_host_addr(). */
-int svm_host_populate(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages, bool zero);
+int svm_host_populate(struct svm_host *host, struct svm_host_block *block,
+		      const struct svm_mask *pages, bool zero);
 /* Where the library reads page's host bytes (or writes them, when the CPU has no access). Valid until the next call
  * that changes the page. Contiguous for pages whose block->cpu bits are equal. */
-void *svm_host_addr(const struct svm_host *host, const struct svm_host_block *block, unsigned int page);
+void *svm_host_addr(const struct svm_host *host, const struct svm_host_block *block,
+		    unsigned int page);
 
 /* Give storage of pages back to the kernel: stale pages, or content that is not wanted. They must not be mapped
  * for the CPU, except with unmap, which takes the mapping (and poison) away as well. */
-int svm_host_drop(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages, bool unmap);
+int svm_host_drop(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages,
+		  bool unmap);
 
 /* Private to shared. The CPU has no access to any page of the block; bytes of valid pages are kept, others
  * given up. On error the block is as before. */
-int svm_host_convert(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *valid);
+int svm_host_convert(struct svm_host *host, struct svm_host_block *block,
+		     const struct svm_mask *valid);
 
 /* Every CPU touch of pages raises SIGBUS (SIGSEGV where the kernel has no UFFDIO_POISON) and wakes
  * who waits there. Not mapped for the CPU before. */
-int svm_host_poison(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages);
-int svm_host_unpoison(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages);
+int svm_host_poison(struct svm_host *host, struct svm_host_block *block,
+		    const struct svm_mask *pages);
+int svm_host_unpoison(struct svm_host *host, struct svm_host_block *block,
+		      const struct svm_mask *pages);
 
 /* Move existing pages to the block's node and place new ones there. -EOPNOTSUPP: the kernel has no NUMA. */
-int svm_host_place(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages, int node);
+int svm_host_place(struct svm_host *host, struct svm_host_block *block,
+		   const struct svm_mask *pages, int node);
 
 #endif

@@ -10,15 +10,16 @@
 
 /* Outermost first: what each protects. */
 enum svm_lock_rank {
-	SVM_RANK_SPACE = 1,   /* the space's device list, open and close, register: held over calls that may block */
-	SVM_RANK_RANGE_TREE,  /* rw: allocations, registrations, block tables, hints. Faults read, alloc/free/advise write */
-	SVM_RANK_BLOCK,	      /* one block's state, busy mark and queue. Never over a wait; never two at a time */
-	SVM_RANK_STORE,	      /* a device's chunks, budget and use order; the host cache's order */
-	SVM_RANK_ACCESS,      /* an access's or prefetch's progress */
-	SVM_RANK_BACKEND,     /* private to a backend */
-	SVM_RANK_FENCE,	      /* a fence's or timeline's waiters */
-	SVM_RANK_LOOP,	      /* a loop's posts and timers */
-	SVM_RANK_LEAF,	      /* pools, trace, log */
+	SVM_RANK_SPACE =
+		1, /* the space's device list, open and close, register: held over calls that may block */
+	SVM_RANK_RANGE_TREE, /* rw: allocations, registrations, block tables, hints. Faults read, alloc/free/advise write */
+	SVM_RANK_BLOCK, /* one block's state, busy mark and queue. Never over a wait; never two at a time */
+	SVM_RANK_STORE,	  /* a device's chunks, budget and use order; the host cache's order */
+	SVM_RANK_ACCESS,  /* an access's or prefetch's progress */
+	SVM_RANK_BACKEND, /* private to a backend */
+	SVM_RANK_FENCE,	  /* a fence's or timeline's waiters */
+	SVM_RANK_LOOP,	  /* a loop's posts and timers */
+	SVM_RANK_LEAF,	  /* pools, trace, log */
 };
 
 struct svm_lock {

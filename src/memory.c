@@ -7,8 +7,9 @@
 #include <libsvm/memory.h>
 
 /* Blocks of [start, end), by their first address within it. */
-#define for_each_block_addr(addr, start, end)                                                      \
-	for (uint64_t addr = (start); addr < (end); addr = svm_align_down(addr, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE)
+#define for_each_block_addr(addr, start, end)       \
+	for (uint64_t addr = (start); addr < (end); \
+	     addr = svm_align_down(addr, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE)
 
 /* LOCKING: tree (any). Does somebody hold pages of [start, end)? */
 static bool is_held(struct svm_ctx *ctx, uint64_t start, uint64_t end)
@@ -37,17 +38,22 @@ static bool is_held(struct svm_ctx *ctx, uint64_t start, uint64_t end)
 }
 
 /* One request of a kind on each block of [start, end) that exists; all are done when it returns. First error. */
-static int request_all(struct svm_ctx *ctx, uint64_t start, uint64_t end, enum svm_request_kind kind, uint32_t flags)
+static int request_all(struct svm_ctx *ctx, uint64_t start, uint64_t end,
+		       enum svm_request_kind kind, uint32_t flags)
 {
 	int error = 0;
 
 	for_each_block_addr(addr, start, end)
 	{
-		struct svm_request request = {.kind = kind, .flags = flags, .agent = SVM_AGENT_CPU};
-		uint64_t stop = svm_min_u64(svm_align_down(addr, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE, end);
+		struct svm_request request = { .kind = kind,
+					       .flags = flags,
+					       .agent = SVM_AGENT_CPU };
+		uint64_t stop =
+			svm_min_u64(svm_align_down(addr, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE, end);
 		int r;
 
-		svm_mask_set_range(&request.pages, (unsigned int)((addr & (SVM_BLOCK_SIZE - 1u)) >> SVM_PAGE_SHIFT),
+		svm_mask_set_range(&request.pages,
+				   (unsigned int)((addr & (SVM_BLOCK_SIZE - 1u)) >> SVM_PAGE_SHIFT),
 				   (unsigned int)((stop - addr) >> SVM_PAGE_SHIFT));
 		r = svm_request_wait(ctx, addr, &request);
 		if (r < 0 && r != -ENOENT && !error)
@@ -90,7 +96,8 @@ static void reset_blocks(struct svm_ctx *ctx, uint64_t start, uint64_t end, enum
 		if (!block)
 			continue;
 		svm_lock(&block->lock);
-		atomic_fetch_sub(&ctx->cache_bytes, (int64_t)block->n_stale * (int64_t)SVM_PAGE_SIZE);
+		atomic_fetch_sub(&ctx->cache_bytes,
+				 (int64_t)block->n_stale * (int64_t)SVM_PAGE_SIZE);
 		block->n_stale = 0;
 		block->host.kind = kind;
 		block->shared = kind == SVM_HOST_SHARED;
@@ -98,7 +105,7 @@ static void reset_blocks(struct svm_ctx *ctx, uint64_t start, uint64_t end, enum
 		svm_mask_zero(&block->host.cpu_ro);
 		svm_mask_zero(&block->host.back);
 		svm_mask_zero(&block->host.poison);
-		block->history = (struct svm_history){0};
+		block->history = (struct svm_history){ 0 };
 		svm_unlock(&block->lock);
 	}
 }
@@ -241,7 +248,8 @@ int svm_free(struct svm_space *space, void *addr)
 		/* Its blocks go as a whole: late touches must have been answered. */
 		while (!is_quiet(ctx, start, svm_align_up(end, SVM_BLOCK_SIZE))) {
 			svm_rwlock_unlock(&ctx->tree_lock);
-			(void)request_all(ctx, start, svm_align_up(end, SVM_BLOCK_SIZE), SVM_REQUEST_SETTLE, 0);
+			(void)request_all(ctx, start, svm_align_up(end, SVM_BLOCK_SIZE),
+					  SVM_REQUEST_SETTLE, 0);
 			svm_rwlock_write(&ctx->tree_lock);
 		}
 		svm_va_free(&ctx->va, start, alloc->size);
@@ -257,7 +265,8 @@ int svm_free(struct svm_space *space, void *addr)
 
 static size_t n_blocks_of(const struct svm_alloc *alloc)
 {
-	return (size_t)(((alloc->base + alloc->size - 1u) >> SVM_BLOCK_SHIFT) - (alloc->base >> SVM_BLOCK_SHIFT) + 1u);
+	return (size_t)(((alloc->base + alloc->size - 1u) >> SVM_BLOCK_SHIFT) -
+			(alloc->base >> SVM_BLOCK_SHIFT) + 1u);
 }
 
 static size_t blocks_size(const struct svm_alloc *alloc)
@@ -302,7 +311,8 @@ static int tell_devices(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 
 		if (!device || svm_device_is_lost(device))
 			continue;
-		r = device->caps.va_start > alloc->base || device->caps.va_end < alloc->base + alloc->size
+		r = device->caps.va_start > alloc->base ||
+				    device->caps.va_end < alloc->base + alloc->size
 			    ? -ERANGE
 			    : device->ops.span_add(device->dev, alloc->base, alloc->size);
 		if (r == -ENODEV)
@@ -311,7 +321,8 @@ static int tell_devices(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 			while (i-- > 0) {
 				device = atomic_load(&ctx->devices[i]);
 				if (device && !svm_device_is_lost(device))
-					(void)device->ops.span_remove(device->dev, alloc->base, alloc->size);
+					(void)device->ops.span_remove(device->dev, alloc->base,
+								      alloc->size);
 			}
 			return r;
 		}
@@ -329,7 +340,8 @@ static void untell_devices(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 			continue;
 		r = device->ops.span_remove(device->dev, alloc->base, alloc->size);
 		if (r < 0 && r != -ENODEV)
-			svm_warn(&ctx->log, "device %s: span could not be removed (error %d)", device->name, -r);
+			svm_warn(&ctx->log, "device %s: span could not be removed (error %d)",
+				 device->name, -r);
 	}
 }
 
@@ -398,7 +410,8 @@ int svm_register(struct svm_space *space, void *addr, uint64_t size, uint32_t fl
 	uint64_t end;
 	int r;
 
-	if (!space || flags || !addr || size == 0 || svm_addr(addr) % SVM_PAGE_SIZE || size % SVM_PAGE_SIZE)
+	if (!space || flags || !addr || size == 0 || svm_addr(addr) % SVM_PAGE_SIZE ||
+	    size % SVM_PAGE_SIZE)
 		return -EINVAL;
 	if (__builtin_add_overflow(svm_addr(addr), size, &end))
 		return -EOVERFLOW;
@@ -460,7 +473,7 @@ static int bring_home(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 	for (uint32_t a = 1; a < SVM_AGENTS && r == 0; a++) {
 		for_each_block_addr(addr, alloc->base, end)
 		{
-			struct svm_request request = {.kind = SVM_REQUEST_FORGET, .agent = a};
+			struct svm_request request = { .kind = SVM_REQUEST_FORGET, .agent = a };
 
 			r = r ? r : svm_request_wait(ctx, addr, &request);
 		}
@@ -501,11 +514,13 @@ int svm_memory_unregister(struct svm_space *space, struct svm_alloc *alloc)
 		if (!block)
 			continue;
 		poisoned |= !svm_mask_empty(&block->coh.poisoned);
-		atomic_fetch_sub(&ctx->cache_bytes, (int64_t)block->n_stale * (int64_t)SVM_PAGE_SIZE);
+		atomic_fetch_sub(&ctx->cache_bytes,
+				 (int64_t)block->n_stale * (int64_t)SVM_PAGE_SIZE);
 	}
 	r = svm_host_unregister(&ctx->host, alloc->base, alloc->size, alloc->stash);
 	if (r < 0)
-		svm_warn(&ctx->log, "unregister of %llx: error %d", (unsigned long long)alloc->base, -r);
+		svm_warn(&ctx->log, "unregister of %llx: error %d", (unsigned long long)alloc->base,
+			 -r);
 	delete_blocks(alloc);
 	svm_range_remove(ctx, alloc);
 	svm_rwlock_unlock(&ctx->tree_lock);
@@ -531,7 +546,8 @@ int svm_unregister(struct svm_space *space, void *addr, uint64_t size)
 	svm_lock(&ctx->space_lock);
 	svm_rwlock_read(&ctx->tree_lock);
 	range = svm_range_find(ctx, svm_addr(addr));
-	if (range && range->alloc->registered && range->alloc->base == svm_addr(addr) && range->alloc->size == size)
+	if (range && range->alloc->registered && range->alloc->base == svm_addr(addr) &&
+	    range->alloc->size == size)
 		alloc = range->alloc;
 	svm_rwlock_unlock(&ctx->tree_lock);
 	r = alloc ? svm_memory_unregister(space, alloc) : -ENOENT;
@@ -553,7 +569,8 @@ static void discard_lazily(struct svm_block *block, uint64_t start, uint64_t end
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
 		struct svm_block_device *entry = svm_block_device_of(block, a);
 
-		if (entry && entry->chunk.present && svm_mask_subset(&entry->agent.res, &block->coh.discarded))
+		if (entry && entry->chunk.present &&
+		    svm_mask_subset(&entry->agent.res, &block->coh.discarded))
 			svm_store_age(&entry->device->store, &entry->chunk);
 	}
 	svm_unlock(&block->lock);
@@ -597,8 +614,9 @@ struct svm_pin {
 	struct svm_job *job;
 };
 
-static int make_pin(struct svm_space *space, uint64_t start, uint64_t end, uint32_t agent, int numa_node,
-		    enum svm_cause cause, bool write, uint32_t flags, struct svm_job **ret_job)
+static int make_pin(struct svm_space *space, uint64_t start, uint64_t end, uint32_t agent,
+		    int numa_node, enum svm_cause cause, bool write, uint32_t flags,
+		    struct svm_job **ret_job)
 {
 	struct svm_ctx *ctx = &space->ctx;
 	struct svm_job *job;
@@ -627,8 +645,8 @@ static int make_pin(struct svm_space *space, uint64_t start, uint64_t end, uint3
 	return 0;
 }
 
-static int add_pin(struct svm_space *space, uint64_t start, uint64_t end, struct svm_location location, uint32_t access,
-		   struct svm_job *job)
+static int add_pin(struct svm_space *space, uint64_t start, uint64_t end,
+		   struct svm_location location, uint32_t access, struct svm_job *job)
 {
 	struct svm_pin *pin = svm_arena_map(sizeof(*pin));
 
@@ -647,8 +665,8 @@ static int add_pin(struct svm_space *space, uint64_t start, uint64_t end, struct
 	return 0;
 }
 
-static int remove_pin(struct svm_space *space, const void *addr, uint64_t size, struct svm_location location,
-		      uint32_t access)
+static int remove_pin(struct svm_space *space, const void *addr, uint64_t size,
+		      struct svm_location location, uint32_t access)
 {
 	struct svm_pin *found = NULL;
 	uint64_t start;
@@ -705,7 +723,8 @@ int svm_unpin(struct svm_space *space, void *addr, uint64_t size, struct svm_loc
 	return remove_pin(space, addr, size, location, 0);
 }
 
-int svm_host_acquire(struct svm_space *space, void *addr, uint64_t size, uint32_t access, uint32_t flags)
+int svm_host_acquire(struct svm_space *space, void *addr, uint64_t size, uint32_t access,
+		     uint32_t flags)
 {
 	static const struct svm_location none;
 	struct svm_job *job;
@@ -719,7 +738,8 @@ int svm_host_acquire(struct svm_space *space, void *addr, uint64_t size, uint32_
 	if (r < 0)
 		return r;
 	svm_rwlock_unlock(&space->ctx.tree_lock);
-	r = make_pin(space, start, end, SVM_AGENT_CPU, -1, SVM_CAUSE_ACQUIRE, access == SVM_ACCESS_WRITE,
+	r = make_pin(space, start, end, SVM_AGENT_CPU, -1, SVM_CAUSE_ACQUIRE,
+		     access == SVM_ACCESS_WRITE,
 		     flags & SVM_HOST_TRY ? SVM_REQUEST_TRY : SVM_REQUEST_PATIENT, &job);
 	return r < 0 ? r : add_pin(space, start, end, none, access, job);
 }
@@ -734,11 +754,12 @@ int svm_host_release(struct svm_space *space, void *addr, uint64_t size, uint32_
 }
 
 /* LOCKING: block. */
-static void describe_page(const struct svm_block *block, unsigned int page, struct svm_page_residency *ret)
+static void describe_page(const struct svm_block *block, unsigned int page,
+			  struct svm_page_residency *ret)
 {
 	const struct svm_coh *coh = &block->coh;
 
-	*ret = (struct svm_page_residency){0};
+	*ret = (struct svm_page_residency){ 0 };
 	ret->flags |= svm_mask_test(&block->cpu.res, page) ? SVM_PAGE_HOST : 0;
 	ret->flags |= svm_mask_test(&block->cpu.map_r, page) ? SVM_PAGE_CPU_READ : 0;
 	ret->flags |= svm_mask_test(&block->cpu.map_w, page) ? SVM_PAGE_CPU_WRITE : 0;
@@ -759,8 +780,8 @@ static void describe_page(const struct svm_block *block, unsigned int page, stru
 /* At most this many pages are described under one lock: into a buffer, as pages[] may itself be managed memory. */
 #define DESCRIBE_BATCH 64u
 
-int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size, struct svm_page_residency *pages,
-			size_t n_pages, uint64_t *ret_generation)
+int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size,
+			struct svm_page_residency *pages, size_t n_pages, uint64_t *ret_generation)
 {
 	uint64_t generation;
 	uint64_t start;
@@ -777,10 +798,11 @@ int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size
 		return -EINVAL;
 	generation = atomic_load(&space->ctx.generation);
 	for (size_t i = 0; i < n_pages;) {
-		struct svm_page_residency batch[DESCRIBE_BATCH] = {0};
+		struct svm_page_residency batch[DESCRIBE_BATCH] = { 0 };
 		uint64_t a = start + ((uint64_t)i << SVM_PAGE_SHIFT);
 		unsigned int first = (unsigned int)((a & (SVM_BLOCK_SIZE - 1u)) >> SVM_PAGE_SHIFT);
-		size_t n = svm_min_u64(svm_min_u64(DESCRIBE_BATCH, SVM_BLOCK_PAGES - first), n_pages - i);
+		size_t n = svm_min_u64(svm_min_u64(DESCRIBE_BATCH, SVM_BLOCK_PAGES - first),
+				       n_pages - i);
 		struct svm_block *block;
 
 		svm_rwlock_read(&space->ctx.tree_lock);
@@ -802,7 +824,7 @@ int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size
 
 int svm_pointer_query(struct svm_space *space, const void *addr, struct svm_pointer_info *info)
 {
-	struct svm_pointer_info found = {.size = sizeof(found)};
+	struct svm_pointer_info found = { .size = sizeof(found) };
 	const struct svm_range *range;
 	int r;
 

@@ -106,7 +106,8 @@ bool svm_history_moved(struct svm_history *history, uint32_t agent, uint64_t now
 {
 	bool to_and_fro = history->last_ns != 0 && history->last_agent != agent &&
 			  now_ns - history->last_ns <= SVM_THRASH_LAPSE_NS;
-	bool no_room = history->evicted_ns != 0 && now_ns - history->evicted_ns <= SVM_THRASH_REFAULT_NS;
+	bool no_room = history->evicted_ns != 0 &&
+		       now_ns - history->evicted_ns <= SVM_THRASH_REFAULT_NS;
 	bool starts = false;
 
 	if (now_ns - history->last_ns > SVM_THRASH_EPOCH_NS)
@@ -135,7 +136,8 @@ uint64_t svm_history_nap(const struct svm_history *history, uint32_t agent, uint
 {
 	uint64_t end = history->last_ns + SVM_THRASH_NAP_NS;
 
-	if (!svm_history_thrashing(history, now_ns) || history->last_agent == agent || now_ns >= end)
+	if (!svm_history_thrashing(history, now_ns) || history->last_agent == agent ||
+	    now_ns >= end)
 		return 0;
 	return end;
 }

@@ -55,11 +55,11 @@ struct svm_action svm_policy(const struct svm_policy_in *in);
 #define SVM_THRASH_REFAULT_NS (10u * SVM_THRASH_LAPSE_NS)
 /* The documented back-off: pages of a thrashing block that cannot be mapped in place stay this long where they are
  * before another agent's fault takes them. */
-#define SVM_THRASH_NAP_NS    SVM_THRASH_LAPSE_NS
+#define SVM_THRASH_NAP_NS SVM_THRASH_LAPSE_NS
 
 struct svm_history {
-	uint64_t last_ns;   /* when pages of the block last changed place because of an access */
-	uint64_t pinned_ns; /* thrashing until then; 0: not */
+	uint64_t last_ns;    /* when pages of the block last changed place because of an access */
+	uint64_t pinned_ns;  /* thrashing until then; 0: not */
 	uint64_t evicted_ns; /* when pages last had to leave a device for others */
 	uint32_t last_agent;
 	uint32_t n_events; /* moves to and fro within a lapse of each other */

@@ -73,7 +73,8 @@ int svm_range_check(const struct svm_ctx *ctx, uint64_t start, uint64_t end)
 }
 
 /* Cut the range that contains addr in two, with a node that the caller brings. */
-static void split(struct svm_ctx *ctx, struct svm_range *range, uint64_t addr, struct svm_range *right)
+static void split(struct svm_ctx *ctx, struct svm_range *range, uint64_t addr,
+		  struct svm_range *right)
 {
 	right->node.start = addr;
 	right->node.end = range->node.end;
@@ -112,12 +113,12 @@ static void join_span(struct svm_ctx *ctx, uint64_t start, uint64_t end)
 	}
 }
 
-int svm_range_update(struct svm_ctx *ctx, uint64_t start, uint64_t end, const struct svm_advice *advice,
-		     size_t n_advice, uint32_t unset_kinds)
+int svm_range_update(struct svm_ctx *ctx, uint64_t start, uint64_t end,
+		     const struct svm_advice *advice, size_t n_advice, uint32_t unset_kinds)
 {
 	struct svm_range *first = svm_range_find(ctx, start);
 	struct svm_range *last = svm_range_find(ctx, end - 1u);
-	struct svm_range *spare[2] = {NULL, NULL};
+	struct svm_range *spare[2] = { NULL, NULL };
 	bool cut_first = first->node.start < start;
 	bool cut_last = last->node.end > end;
 

@@ -16,8 +16,9 @@ struct svm_alloc {
 	uint64_t base;
 	uint64_t size;
 	uint64_t id;
-	uint64_t stash;		   /* registered: stash address that belongs to base */
-	struct svm_block **blocks; /* registered: by block number, from the block that holds base; else NULL */
+	uint64_t stash; /* registered: stash address that belongs to base */
+	struct svm_block **
+		blocks; /* registered: by block number, from the block that holds base; else NULL */
 	enum svm_host_kind kind; /* of its storage when it was made */
 	bool registered;
 	bool dying; /* being freed: not found any more */
@@ -44,8 +45,8 @@ int svm_range_check(const struct svm_ctx *ctx, uint64_t start, uint64_t end);
 struct svm_range *svm_range_next(const struct svm_range *range, uint64_t end);
 
 /* LOCKING: write. Set checked advice and unset kinds on all of [start, end), which is managed. All or nothing: -ENOMEM. */
-int svm_range_update(struct svm_ctx *ctx, uint64_t start, uint64_t end, const struct svm_advice *advice,
-		     size_t n_advice, uint32_t unset_kinds);
+int svm_range_update(struct svm_ctx *ctx, uint64_t start, uint64_t end,
+		     const struct svm_advice *advice, size_t n_advice, uint32_t unset_kinds);
 /* LOCKING: write. Hints that name device id revert to none, everywhere. */
 void svm_range_forget_device(struct svm_ctx *ctx, uint32_t id);
 

@@ -32,7 +32,8 @@ static bool hold_conflicts(const struct svm_hold *hold, const struct svm_step *s
 		return false;
 	if ((step->stops & (1u << a)) && svm_mask_intersects(&step->revoke[a], &hold->pages))
 		return true;
-	if (hold->write && (step->stops & (1u << a)) && svm_mask_intersects(&step->protect[a], &hold->pages))
+	if (hold->write && (step->stops & (1u << a)) &&
+	    svm_mask_intersects(&step->protect[a], &hold->pages))
 		return true;
 	if (!hold->store)
 		return false;
@@ -59,14 +60,16 @@ static enum conflict find_conflict(const struct svm_block *block, const struct s
 
 /* A new hold of agent would clash with one that another agent has: both on a page, one of them for write. Agents
  * that both map host memory in place may, if atomics across them are asked for. */
-static enum conflict hold_clash(const struct svm_block *block, const struct svm_hold *wanted, bool shared)
+static enum conflict hold_clash(const struct svm_block *block, const struct svm_hold *wanted,
+				bool shared)
 {
 	enum conflict found = CONFLICT_NONE;
 
 	svm_list_for_each(node, &block->holds) {
 		const struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
 
-		if (hold->dead || hold->agent == wanted->agent || !svm_mask_intersects(&hold->pages, &wanted->pages))
+		if (hold->dead || hold->agent == wanted->agent ||
+		    !svm_mask_intersects(&hold->pages, &wanted->pages))
 			continue;
 		if (!hold->write && !wanted->write && !hold->store && !wanted->store)
 			continue;
@@ -80,7 +83,8 @@ static enum conflict hold_clash(const struct svm_block *block, const struct svm_
 }
 
 /* Pages that other agents hold: neighbours of a fault stay away from them. */
-static void held_by_others(const struct svm_block *block, uint32_t agent, struct svm_mask *ret_pages)
+static void held_by_others(const struct svm_block *block, uint32_t agent,
+			   struct svm_mask *ret_pages)
 {
 	svm_mask_zero(ret_pages);
 	svm_list_for_each(node, &block->holds) {
@@ -108,7 +112,8 @@ static enum verdict conflict_verdict(struct svm_request *request, enum conflict 
 	return done(request, -EBUSY);
 }
 
-static struct svm_transition *transition_new(struct svm_request *request, enum svm_transition_kind kind)
+static struct svm_transition *transition_new(struct svm_request *request,
+					     enum svm_transition_kind kind)
 {
 	struct svm_transition *t = svm_pool_get(&request->block->ctx->transition_pool);
 
@@ -146,9 +151,10 @@ static uint32_t can_copy(const struct svm_block *block, uint32_t dest)
 	for (uint32_t l = 1; l < SVM_AGENTS; l++) {
 		const struct svm_block_device *entry = svm_block_device_of(block, l);
 
-		if (entry && l != dest && svm_device_has(to, SVM_CAP_PEER_COPY | SVM_CAP_COPY_ENGINE) &&
-		    svm_device_has(entry->device, SVM_CAP_PEER_COPY) && entry->device->ops.copy == to->ops.copy &&
-		    !svm_device_is_lost(entry->device))
+		if (entry && l != dest &&
+		    svm_device_has(to, SVM_CAP_PEER_COPY | SVM_CAP_COPY_ENGINE) &&
+		    svm_device_has(entry->device, SVM_CAP_PEER_COPY) &&
+		    entry->device->ops.copy == to->ops.copy && !svm_device_is_lost(entry->device))
 			locations |= 1u << l;
 	}
 	return locations;
@@ -164,7 +170,8 @@ static void give_chunk(struct svm_request *request)
 }
 
 /* Set a step up as a transition: entries of its devices exist, storage is there. */
-static enum verdict start_step(struct svm_request *request, struct svm_transition *t, struct svm_transition **ret_t)
+static enum verdict start_step(struct svm_request *request, struct svm_transition *t,
+			       struct svm_transition **ret_t)
 {
 	struct svm_block *block = request->block;
 	struct svm_device *to = svm_device_of(block->ctx, t->step.dest);
@@ -177,7 +184,8 @@ static enum verdict start_step(struct svm_request *request, struct svm_transitio
 		verdict = conflict_verdict(request, conflict);
 		goto out;
 	}
-	if ((to && !svm_block_add_device(block, to)) || (mapper && !svm_block_add_device(block, mapper))) {
+	if ((to && !svm_block_add_device(block, to)) ||
+	    (mapper && !svm_block_add_device(block, mapper))) {
 		verdict = done(request, -ENOMEM);
 		goto out;
 	}
@@ -228,7 +236,8 @@ static void keep_out_of_user_view(const struct svm_block *block, struct svm_step
 	step->stops |= 1u;
 }
 
-static enum verdict start_goal(struct svm_request *request, struct svm_goal *goal, struct svm_transition **ret_t)
+static enum verdict start_goal(struct svm_request *request, struct svm_goal *goal,
+			       struct svm_transition **ret_t)
 {
 	struct svm_transition *t = transition_new(request, SVM_TRANSITION_STEP);
 	uint32_t dest = goal->agent;
@@ -284,8 +293,12 @@ static enum verdict handle_loss(struct svm_request *request, struct svm_block_de
 
 	svm_coh_only(&block->coh, device->agent, &only);
 	svm_mask_andnot(&only, &block->coh.discarded);
-	if (!svm_mask_empty(&only) && !entry->given_up && device->ops.memory_kept(device->dev) == 1) {
-		struct svm_goal goal = {.kind = SVM_GOAL_LEAVE, .agent = device->agent, .pages = only, .can_copy = ~0u};
+	if (!svm_mask_empty(&only) && !entry->given_up &&
+	    device->ops.memory_kept(device->dev) == 1) {
+		struct svm_goal goal = { .kind = SVM_GOAL_LEAVE,
+					 .agent = device->agent,
+					 .pages = only,
+					 .can_copy = ~0u };
 
 		t = transition_new(request, SVM_TRANSITION_STEP);
 		entry->given_up = true;
@@ -310,10 +323,11 @@ static enum verdict handle_loss(struct svm_request *request, struct svm_block_de
 		return VERDICT_AGAIN;
 	svm_trace_count(&block->ctx->trace, SVM_COUNT_PAGES_POISONED, svm_mask_count(&poisoned));
 	svm_trace_event(&block->ctx->trace,
-			&(struct svm_event){.kind = SVM_EVENT_POISON,
-					    .addr = block->base,
-					    .size = (uint64_t)svm_mask_count(&poisoned) << SVM_PAGE_SHIFT,
-					    .device = device->id});
+			&(struct svm_event){ .kind = SVM_EVENT_POISON,
+					     .addr = block->base,
+					     .size = (uint64_t)svm_mask_count(&poisoned)
+						     << SVM_PAGE_SHIFT,
+					     .device = device->id });
 	t = transition_new(request, SVM_TRANSITION_POISON);
 	if (!t)
 		return VERDICT_AGAIN; /* a CPU touch comes as a fault, and is poisoned then */
@@ -333,7 +347,8 @@ static struct svm_block_device *lost_entry(const struct svm_block *block)
 	return NULL;
 }
 
-static enum svm_whereabouts where_is(const struct svm_block *block, uint32_t agent, unsigned int page)
+static enum svm_whereabouts where_is(const struct svm_block *block, uint32_t agent,
+				     unsigned int page)
 {
 	const struct svm_coh_agent *own = block->coh.at[agent];
 	struct svm_mask populated;
@@ -346,7 +361,8 @@ static enum svm_whereabouts where_is(const struct svm_block *block, uint32_t age
 	return svm_mask_test(&populated, page) ? SVM_AT_PEER : SVM_AT_NONE;
 }
 
-static void pages_at(const struct svm_block *block, uint32_t agent, enum svm_whereabouts at, struct svm_mask *ret)
+static void pages_at(const struct svm_block *block, uint32_t agent, enum svm_whereabouts at,
+		     struct svm_mask *ret)
 {
 	static const struct svm_mask none;
 	const struct svm_mask *own = block->coh.at[agent] ? &block->coh.at[agent]->res : &none;
@@ -382,8 +398,8 @@ static void spread(const struct svm_block *block, const struct svm_range *range,
 	if (at == SVM_AT_NONE && !block->ctx->host.huge)
 		unit = svm_min_u64(unit, POPULATE_UNIT);
 	start = svm_align_down(addr, unit);
-	svm_block_pages(block, svm_max_u64(start, range->node.start), svm_min_u64(start + unit, range->node.end),
-			ret_pages);
+	svm_block_pages(block, svm_max_u64(start, range->node.start),
+			svm_min_u64(start + unit, range->node.end), ret_pages);
 }
 
 /* Duplicates need everybody concerned to notice a write: the reader, who has a mapping now, and the CPU. */
@@ -453,7 +469,8 @@ static void note_followers(struct svm_request *request)
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
 		struct svm_device *device = svm_device_of(block->ctx, a);
 
-		if (!device || !((range->hints.accessed_by | range->hints.in_place) >> device->id & 1u))
+		if (!device ||
+		    !((range->hints.accessed_by | range->hints.in_place) >> device->id & 1u))
 			continue;
 		if (svm_device_has(device, SVM_CAP_FAULTS) && reaches_host(block, device))
 			request->followers |= (uint16_t)(1u << device->id);
@@ -491,8 +508,9 @@ static enum verdict access_done(struct svm_request *request, struct svm_transiti
 	return done(request, 0);
 }
 
-static struct svm_policy_in policy_input(const struct svm_request *request, const struct svm_range *range,
-					 enum svm_whereabouts at, uint64_t now)
+static struct svm_policy_in policy_input(const struct svm_request *request,
+					 const struct svm_range *range, enum svm_whereabouts at,
+					 uint64_t now)
 {
 	const struct svm_block *block = request->block;
 	const struct svm_device *device = svm_device_of(block->ctx, request->agent);
@@ -521,10 +539,10 @@ static void note_move(const struct svm_request *request, enum svm_whereabouts at
 	if (!svm_history_moved(&block->history, request->agent, now))
 		return;
 	svm_trace_count(&block->ctx->trace, SVM_COUNT_THRASH_EVENTS, 1);
-	svm_trace_event(&block->ctx->trace, &(struct svm_event){.kind = SVM_EVENT_THRASH,
-								.addr = block->base,
-								.value = SVM_THRASH_THRESHOLD,
-								.device = ~0u});
+	svm_trace_event(&block->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_THRASH,
+								 .addr = block->base,
+								 .value = SVM_THRASH_THRESHOLD,
+								 .device = ~0u });
 }
 
 static void nap_is_over(struct svm_timer *timer)
@@ -538,12 +556,14 @@ static void nap_is_over(struct svm_timer *timer)
 }
 
 /* Agents pull the block to and fro, and it cannot be shared in place: each gets it for a while. */
-static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts at, enum svm_coh_mode mode, uint64_t now)
+static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts at,
+		       enum svm_coh_mode mode, uint64_t now)
 {
 	struct svm_block *block = request->block;
 	uint64_t end;
 
-	if (request->cause != SVM_CAUSE_FAULT || mode != SVM_COH_MIGRATE || (at != SVM_AT_HOST && at != SVM_AT_PEER))
+	if (request->cause != SVM_CAUSE_FAULT || mode != SVM_COH_MIGRATE ||
+	    (at != SVM_AT_HOST && at != SVM_AT_PEER))
 		return false;
 	end = svm_history_nap(&block->history, request->agent, now);
 	if (end == 0)
@@ -575,17 +595,18 @@ static bool may_move_instead(const struct svm_request *request, const struct svm
 }
 
 /* Plan for the first page that is left, with all others of the block that are in the same case. */
-static enum verdict serve_group(struct svm_request *request, unsigned int page, struct svm_transition **ret_t)
+static enum verdict serve_group(struct svm_request *request, unsigned int page,
+				struct svm_transition **ret_t)
 {
 	struct svm_block *block = request->block;
 	uint64_t addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
 	const struct svm_range *range = svm_range_at(block->ctx, addr);
 	enum svm_whereabouts at = where_is(block, request->agent, page);
 	uint64_t now = svm_sys->clock_ns();
-	struct svm_goal goal = {.kind = SVM_GOAL_ACCESS,
-				.agent = request->agent,
-				.write = request->write,
-				.map = wants_mapping(request)};
+	struct svm_goal goal = { .kind = SVM_GOAL_ACCESS,
+				 .agent = request->agent,
+				 .write = request->write,
+				 .map = wants_mapping(request) };
 	struct svm_policy_in in;
 	struct svm_action action;
 	struct svm_mask group;
@@ -612,8 +633,8 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page, 
 		svm_mask_andnot(&request->left, &group);
 		return VERDICT_AGAIN;
 	}
-	if (request->cause == SVM_CAUSE_ACQUIRE && !request->write && action.mode == SVM_COH_MIGRATE &&
-	    can_duplicate(block, request->agent)) {
+	if (request->cause == SVM_CAUSE_ACQUIRE && !request->write &&
+	    action.mode == SVM_COH_MIGRATE && can_duplicate(block, request->agent)) {
 		/* What others hold for reading can be read along: it is not moved away from them. */
 		held_by_others(block, request->agent, &m);
 		if (svm_mask_test(&m, page)) {
@@ -664,7 +685,9 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page, 
 static enum verdict clear_doubts(struct svm_request *request, struct svm_block_device *entry,
 				 struct svm_transition **ret_t)
 {
-	struct svm_goal goal = {.kind = SVM_GOAL_UNMAP, .agent = request->agent, .pages = entry->doubtful};
+	struct svm_goal goal = { .kind = SVM_GOAL_UNMAP,
+				 .agent = request->agent,
+				 .pages = entry->doubtful };
 
 	svm_mask_and(&goal.pages, &entry->agent.map_r);
 	if (svm_mask_empty(&goal.pages)) {
@@ -683,7 +706,8 @@ static bool has_system_atomics(const struct svm_request *request)
 	const struct svm_range *range;
 	unsigned int page = 0;
 
-	if (device && !(reaches_host(block, device) && svm_device_has(device, SVM_CAP_SYSTEM_ATOMICS)))
+	if (device &&
+	    !(reaches_host(block, device) && svm_device_has(device, SVM_CAP_SYSTEM_ATOMICS)))
 		return false;
 	if (svm_mask_run(&request->pages, &page) == 0)
 		return false;
@@ -731,7 +755,9 @@ static enum verdict serve_access(struct svm_request *request, struct svm_transit
 /* Pages leave a device's memory: home, or to the device where they should live, if it has room. */
 static enum verdict serve_leave(struct svm_request *request, struct svm_transition **ret_t)
 {
-	struct svm_goal goal = {.kind = SVM_GOAL_LEAVE, .agent = request->agent, .dest = SVM_LOC_HOST};
+	struct svm_goal goal = { .kind = SVM_GOAL_LEAVE,
+				 .agent = request->agent,
+				 .dest = SVM_LOC_HOST };
 	struct svm_block *block = request->block;
 	unsigned int page = 0;
 	uint64_t addr;
@@ -746,13 +772,14 @@ static enum verdict serve_leave(struct svm_request *request, struct svm_transiti
 	goal.pages = request->left;
 	addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
 	range = svm_range_at(block->ctx, addr);
-	if (request->kind == SVM_REQUEST_LEAVE && range && range->hints.preferred.kind == SVM_LOCATION_DEVICE) {
+	if (request->kind == SVM_REQUEST_LEAVE && range &&
+	    range->hints.preferred.kind == SVM_LOCATION_DEVICE) {
 		uint32_t to = range->hints.preferred.id + 1u;
 		const struct svm_block_device *there = svm_block_device_of(block, to);
 
 		better = svm_device_of(block->ctx, to);
-		if (to != request->agent && better && !svm_device_is_lost(better) && there && there->chunk.present &&
-		    (can_copy(block, to) & (1u << request->agent))) {
+		if (to != request->agent && better && !svm_device_is_lost(better) && there &&
+		    there->chunk.present && (can_copy(block, to) & (1u << request->agent))) {
 			struct svm_mask m;
 
 			svm_block_pages(block, range->node.start, range->node.end, &m);
@@ -767,7 +794,7 @@ static enum verdict serve_forget(struct svm_request *request, struct svm_transit
 {
 	struct svm_block *block = request->block;
 	struct svm_block_device *entry = svm_block_device_of(block, request->agent);
-	struct svm_goal goal = {.kind = SVM_GOAL_UNMAP, .agent = request->agent};
+	struct svm_goal goal = { .kind = SVM_GOAL_UNMAP, .agent = request->agent };
 
 	if (!entry)
 		return done(request, 0);
@@ -785,7 +812,7 @@ static enum verdict serve_forget(struct svm_request *request, struct svm_transit
 static enum verdict serve_discard(struct svm_request *request, struct svm_transition **ret_t)
 {
 	struct svm_block *block = request->block;
-	struct svm_goal goal = {.kind = SVM_GOAL_DISCARD, .pages = request->left};
+	struct svm_goal goal = { .kind = SVM_GOAL_DISCARD, .pages = request->left };
 	enum verdict verdict;
 
 	if (svm_mask_empty(&request->left))
@@ -810,11 +837,11 @@ static enum verdict serve_discard(struct svm_request *request, struct svm_transi
 static enum verdict serve_home(struct svm_request *request, struct svm_transition **ret_t)
 {
 	struct svm_block *block = request->block;
-	struct svm_goal goal = {.kind = SVM_GOAL_ACCESS,
-				.mode = SVM_COH_MIGRATE,
-				.agent = SVM_AGENT_CPU,
-				.write = true,
-				.map = true};
+	struct svm_goal goal = { .kind = SVM_GOAL_ACCESS,
+				 .mode = SVM_COH_MIGRATE,
+				 .agent = SVM_AGENT_CPU,
+				 .write = true,
+				 .map = true };
 	struct svm_mask populated;
 
 	svm_coh_populated(&block->coh, &populated);
@@ -859,7 +886,8 @@ static enum verdict serve_one(struct svm_request *request, struct svm_transition
 		return serve_poison(request, ret_t);
 	case SVM_REQUEST_SETTLE:
 		/* Those that are about to run the block end this one too, if they come later. */
-		return request->node.prev == &request->block->queue && request->block->n_runners == 0
+		return request->node.prev == &request->block->queue &&
+				       request->block->n_runners == 0
 			       ? done(request, 0)
 			       : VERDICT_WAIT;
 	}
@@ -951,7 +979,8 @@ static void run_done(struct svm_list *finished)
 }
 
 /* LOCKING: tree. Devices for whose memory somebody waits, as users of them. */
-static unsigned int devices_waited_for(const struct svm_ctx *ctx, struct svm_device *devices[SVM_MAX_DEVICES])
+static unsigned int devices_waited_for(const struct svm_ctx *ctx,
+				       struct svm_device *devices[SVM_MAX_DEVICES])
 {
 	unsigned int n = 0;
 
@@ -1011,7 +1040,8 @@ struct look {
 };
 
 /* ended: the transition that the caller owns has ended; NULL: the caller is a runner of the block. */
-static void look_at(struct svm_ctx *ctx, struct svm_block *block, struct svm_transition *ended, struct look *look)
+static void look_at(struct svm_ctx *ctx, struct svm_block *block, struct svm_transition *ended,
+		    struct look *look)
 {
 	svm_list_init(&look->finished);
 	look->next = NULL;
@@ -1122,7 +1152,8 @@ struct eviction {
 	struct svm_device *device;
 	struct svm_victim victim;
 };
-_Static_assert(sizeof(struct eviction) <= SVM_REQUEST_OBJECT, "evictions come from the request pool");
+_Static_assert(sizeof(struct eviction) <= SVM_REQUEST_OBJECT,
+	       "evictions come from the request pool");
 
 static void eviction_done(struct svm_request *request)
 {

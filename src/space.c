@@ -11,18 +11,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define DEFAULT_WINDOW (UINT64_C(256) << 30)
-#define SMALLEST_WINDOW (UINT64_C(1) << 30)
-#define DEFAULT_CACHE (UINT64_C(256) << 20)
+#define DEFAULT_WINDOW	   (UINT64_C(256) << 30)
+#define SMALLEST_WINDOW	   (UINT64_C(1) << 30)
+#define DEFAULT_CACHE	   (UINT64_C(256) << 20)
 #define DEFAULT_TIMEOUT_MS 10000u
-#define MS UINT64_C(1000000)
+#define MS		   UINT64_C(1000000)
 
 /* User addresses end below the 47-bit line unless asked for otherwise (Documentation/arch/x86/x86_64/5level-paging.rst): no
  * device is ever given one that it cannot reach. */
 #define USER_END (UINT64_C(1) << 47)
 
-#define KNOWN_FLAGS                                                                                \
-	(SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON |                     \
+#define KNOWN_FLAGS                                                           \
+	(SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON | \
 	 SVM_SPACE_NO_HUGE_PAGES | SVM_SPACE_DEFAULT_SHARED)
 
 int svm_version(void)
@@ -44,7 +44,8 @@ int svm_space_span(const void *addr, uint64_t size, uint64_t *ret_start, uint64_
 	return 0;
 }
 
-int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start, uint64_t *ret_end)
+int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start,
+		    uint64_t *ret_end)
 {
 	int r;
 
@@ -62,7 +63,8 @@ int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, ui
 	return r;
 }
 
-int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent, int *ret_node)
+int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent,
+		      int *ret_node)
 {
 	unsigned int node = 0;
 	int r;
@@ -97,11 +99,13 @@ int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_
 static int check_options(const struct svm_space_options *o)
 {
 	if (o->size != sizeof(*o) || (o->flags & ~KNOWN_FLAGS) || o->loop > SVM_LOOP_IO_URING ||
-	    o->n_threads > SVM_MAX_THREADS || o->service_cpu < 0 || o->log_level > SVM_LOG_DEBUG || o->reserved)
+	    o->n_threads > SVM_MAX_THREADS || o->service_cpu < 0 || o->log_level > SVM_LOG_DEBUG ||
+	    o->reserved)
 		return -EINVAL;
 	if (o->window_base % SVM_BLOCK_SIZE || o->window_size % SVM_BLOCK_SIZE)
 		return -EINVAL;
-	if (o->window_base && (o->window_base >= USER_END || o->window_size > USER_END - o->window_base))
+	if (o->window_base &&
+	    (o->window_base >= USER_END || o->window_size > USER_END - o->window_base))
 		return -EINVAL;
 	if (o->window_size > USER_END)
 		return -EINVAL;
@@ -117,7 +121,7 @@ static void common_reach(const struct svm_log *log, uint64_t *ret_start, uint64_
 	int r;
 
 	for (unsigned int b = 0; (r = svm_backend_nth(b, log, &ops)) != -ENOENT; b++) {
-		struct svm_device_info info = {.size = sizeof(info)};
+		struct svm_device_info info = { .size = sizeof(info) };
 
 		for (unsigned int i = 0; r == 0 && ops.enumerate(i, &info) == 0; i++) {
 			/* A device that shares nothing with the others is left out: it is refused at open. */
@@ -140,7 +144,8 @@ static int init_host(struct svm_ctx *ctx, const struct svm_space_options *o)
 
 	common_reach(&ctx->log, &start, &end);
 	for (;;) {
-		r = svm_host_init(&ctx->host, o->window_base, size, start, end, o->flags, &ctx->log);
+		r = svm_host_init(&ctx->host, o->window_base, size, start, end, o->flags,
+				  &ctx->log);
 		/* Limits on address space (RLIMIT_AS, containers): a smaller window is better than none. */
 		if (r != -ENOMEM || o->window_size || size / 2u < SMALLEST_WINDOW)
 			return r;
@@ -176,7 +181,8 @@ static void finish_pools(struct svm_ctx *ctx)
 static int make_alive(struct svm_ctx *ctx)
 {
 	void *page;
-	int r = svm_sys->mmap(NULL, SVM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &page);
+	int r = svm_sys->mmap(NULL, SVM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &page);
 
 	if (r < 0)
 		return r;
@@ -222,7 +228,9 @@ static void stop_threads(struct svm_space *space)
 static int start_threads(struct svm_space *space, const struct svm_space_options *o)
 {
 	struct svm_ctx *ctx = &space->ctx;
-	struct svm_loop_options loop_options = {.kind = o->loop, .spin_us = o->spin_us, .trace = &ctx->trace};
+	struct svm_loop_options loop_options = { .kind = o->loop,
+						 .spin_us = o->spin_us,
+						 .trace = &ctx->trace };
 	uint32_t n = o->n_threads ? o->n_threads : 1u;
 	int r = 0;
 
@@ -232,12 +240,14 @@ static int start_threads(struct svm_space *space, const struct svm_space_options
 			ctx->n_loops++;
 	}
 	for (uint32_t i = 0; i < n && r == 0; i++) {
-		r = svm_sys->thread_create(&space->threads[i], "svm-service", service_thread, ctx->loops[i]);
+		r = svm_sys->thread_create(&space->threads[i], "svm-service", service_thread,
+					   ctx->loops[i]);
 		if (r < 0)
 			break;
 		space->n_running++;
 		if (o->service_cpu > 0)
-			r = svm_sys->thread_set_cpu(space->threads[i], (unsigned int)o->service_cpu - 1u);
+			r = svm_sys->thread_set_cpu(space->threads[i],
+						    (unsigned int)o->service_cpu - 1u);
 	}
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		r = svm_fault_start(&space->sources[i], ctx, ctx->loops[i], ctx->host.uffd.fd);
@@ -253,16 +263,18 @@ static void log_capabilities(const struct svm_ctx *ctx)
 {
 	const struct svm_host *host = &ctx->host;
 
-	svm_info(&ctx->log, "space: window [%llx, %llx), %s, %s faults, %s, %s", (unsigned long long)host->window_base,
+	svm_info(&ctx->log, "space: window [%llx, %llx), %s, %s faults, %s, %s",
+		 (unsigned long long)host->window_base,
 		 (unsigned long long)(host->window_base + host->window_size),
 		 svm_loop_is_io_uring(ctx->loops[0]) ? "io_uring" : "epoll",
-		 host->uffd.kernel_faults ? "user and kernel" : "user-mode", svm_uffd_has_move(&host->uffd) ? "move" : "copy",
+		 host->uffd.kernel_faults ? "user and kernel" : "user-mode",
+		 svm_uffd_has_move(&host->uffd) ? "move" : "copy",
 		 svm_uffd_has_poison(&host->uffd) ? "poison" : "no poison");
 }
 
 int svm_space_create(const struct svm_space_options *options, struct svm_space **ret_space)
 {
-	struct svm_space_options o = {.size = sizeof(o)};
+	struct svm_space_options o = { .size = sizeof(o) };
 	struct svm_space *space;
 	struct svm_ctx *ctx;
 	int r;
@@ -281,7 +293,7 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 	if (!space)
 		return -ENOMEM;
 	ctx = &space->ctx;
-	ctx->log = (struct svm_log){.fn = o.log, .data = o.log_data, .level = o.log_level};
+	ctx->log = (struct svm_log){ .fn = o.log, .data = o.log_data, .level = o.log_level };
 	ctx->op_timeout_ns = (o.op_timeout_ms ? o.op_timeout_ms : DEFAULT_TIMEOUT_MS) * MS;
 	ctx->cache_limit = o.host_cache_size ? o.host_cache_size : DEFAULT_CACHE;
 	if (o.host_cache_size == UINT64_MAX)
@@ -338,8 +350,8 @@ err_pools:
 /* What the application still holds keeps the space. */
 static bool in_use(struct svm_space *space)
 {
-	return atomic_load(&space->ctx.n_open_jobs) != 0 || atomic_load(&space->ctx.n_open_fences) != 0 ||
-	       !svm_list_empty(&space->pins);
+	return atomic_load(&space->ctx.n_open_jobs) != 0 ||
+	       atomic_load(&space->ctx.n_open_fences) != 0 || !svm_list_empty(&space->pins);
 }
 
 static struct svm_alloc *first_alloc(struct svm_ctx *ctx, bool registered)
@@ -363,7 +375,8 @@ static void delete_map(struct svm_ctx *ctx)
 
 	while ((alloc = first_alloc(ctx, false)) != NULL) {
 		uint64_t first = (alloc->base - ctx->host.window_base) >> SVM_BLOCK_SHIFT;
-		uint64_t last = (alloc->base + alloc->size - 1u - ctx->host.window_base) >> SVM_BLOCK_SHIFT;
+		uint64_t last = (alloc->base + alloc->size - 1u - ctx->host.window_base) >>
+				SVM_BLOCK_SHIFT;
 
 		for (uint64_t b = first; b <= last; b++) {
 			if (ctx->blocks[b])
@@ -475,13 +488,14 @@ int svm_stats_query(struct svm_space *space, struct svm_stats *stats)
 	if (r < 0)
 		return r;
 	svm_trace_stats(&ctx->trace, stats);
-	stats->host_cache_bytes = (uint64_t)svm_max_u64(0, (uint64_t)atomic_load(&ctx->cache_bytes));
+	stats->host_cache_bytes =
+		(uint64_t)svm_max_u64(0, (uint64_t)atomic_load(&ctx->cache_bytes));
 	stats->metadata_bytes = atomic_load(&ctx->arena.bytes);
 	return 0;
 }
 
-int svm_events_read(struct svm_space *space, uint64_t *cursor, struct svm_event *events, size_t n_events,
-		    uint64_t *ret_lost)
+int svm_events_read(struct svm_space *space, uint64_t *cursor, struct svm_event *events,
+		    size_t n_events, uint64_t *ret_lost)
 {
 	int r;
 
@@ -512,7 +526,7 @@ int svm_fence_create(struct svm_space *space, struct svm_fence **ret_fence)
 /* -EPERM for what has no events, as a file on disk: io_uring would call it ready at once (epoll_ctl(2)). */
 static int check_pollable(int fd)
 {
-	struct epoll_event event = {.events = EPOLLIN};
+	struct epoll_event event = { .events = EPOLLIN };
 	int epoll = svm_sys->epoll_create(EPOLL_CLOEXEC);
 	int r;
 

@@ -23,9 +23,11 @@ struct svm_space {
 int svm_space_span(const void *addr, uint64_t size, uint64_t *ret_start, uint64_t *ret_end);
 
 /* How every span call begins: fork check, span, coverage. LOCKING: keeps the tree lock for read on success. */
-int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start, uint64_t *ret_end);
+int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start,
+		    uint64_t *ret_end);
 /* LOCKING: tree (any). A location as the agent whose memory it is, and its NUMA node or -1. -EINVAL, -ENODEV. */
-int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent, int *ret_node);
+int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent,
+		      int *ret_node);
 
 /* LOCKING: SPACE. Take registered memory out of management, all of it on the host. -EIO: poisoned pages stay so. */
 int svm_memory_unregister(struct svm_space *space, struct svm_alloc *alloc);

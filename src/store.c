@@ -3,7 +3,8 @@
 
 #include <errno.h>
 
-void svm_store_init(struct svm_store *store, const struct svm_backend_ops *ops, void *dev, uint64_t memory_size)
+void svm_store_init(struct svm_store *store, const struct svm_backend_ops *ops, void *dev,
+		    uint64_t memory_size)
 {
 	svm_lock_init(&store->lock, SVM_RANK_STORE);
 	store->ops = ops;
@@ -172,7 +173,8 @@ static bool any_untried(const struct svm_store *store)
 static void fail_locked(struct svm_store *store, int status, struct svm_list *ret_failed)
 {
 	while (!svm_list_empty(&store->waiters)) {
-		struct svm_store_waiter *waiter = svm_list_entry(store->waiters.next, struct svm_store_waiter, node);
+		struct svm_store_waiter *waiter =
+			svm_list_entry(store->waiters.next, struct svm_store_waiter, node);
 
 		unwait_locked(store, waiter);
 		waiter->status = status;
@@ -207,7 +209,8 @@ bool svm_store_choose(struct svm_store *store, struct svm_victim *victim)
 
 	svm_lock(&store->lock);
 	if (store->n_evicting < atomic_load(&store->n_waiters)) {
-		for (struct svm_list *node = store->lru.prev; node != &store->lru && !found; node = node->prev) {
+		for (struct svm_list *node = store->lru.prev; node != &store->lru && !found;
+		     node = node->prev) {
 			struct svm_chunk *chunk = svm_list_entry(node, struct svm_chunk, lru);
 
 			if (chunk->victim || chunk->tried == store->round)

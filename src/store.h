@@ -42,17 +42,19 @@ struct svm_store {
 	void *dev;
 	uint64_t n_total;
 	uint64_t n_used;
-	bool refused; /* the backend had no room at the last try, whatever the budget says */
-	struct svm_list lru;	 /* svm_chunk.lru, most recently used first */
+	bool refused;	     /* the backend had no room at the last try, whatever the budget says */
+	struct svm_list lru; /* svm_chunk.lru, most recently used first */
 	struct svm_list waiters; /* first come, first served */
 	_Atomic uint32_t n_waiters;
 	uint32_t n_evicting;
 	uint64_t round;	    /* a chunk that failed in this round is not tried again in it */
 	uint64_t transient; /* round in which a chunk failed for a reason that passes */
-	_Atomic uint32_t runs; /* calls of the evictor that are not dealt with: one thread works, others count */
+	_Atomic uint32_t
+		runs; /* calls of the evictor that are not dealt with: one thread works, others count */
 };
 
-void svm_store_init(struct svm_store *store, const struct svm_backend_ops *ops, void *dev, uint64_t memory_size);
+void svm_store_init(struct svm_store *store, const struct svm_backend_ops *ops, void *dev,
+		    uint64_t memory_size);
 void svm_store_finish(struct svm_store *store);
 
 /* Storage for a block: its handle is the caller's until svm_store_attach() or svm_store_give(). -ENOSPC. Never ahead of

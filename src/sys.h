@@ -20,14 +20,17 @@ struct io_uring_params;
 
 struct svm_sys {
 	/* On success *ret_addr gets the address. */
-	int (*mmap)(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset, void **ret_addr);
-	int (*mremap)(void *old, size_t old_size, size_t new_size, int flags, void *new_addr, void **ret_addr);
+	int (*mmap)(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+		    void **ret_addr);
+	int (*mremap)(void *old, size_t old_size, size_t new_size, int flags, void *new_addr,
+		      void **ret_addr);
 	int (*munmap)(void *addr, size_t size);
 	int (*mprotect)(void *addr, size_t size, int prot);
 	int (*madvise)(void *addr, size_t size, int advice);
-	int (*mbind)(void *addr, size_t size, int mode, const unsigned long *nodes, unsigned long max_node,
-		     unsigned int flags);
-	int (*move_pages)(pid_t pid, unsigned long n, void **pages, const int *nodes, int *status, int flags);
+	int (*mbind)(void *addr, size_t size, int mode, const unsigned long *nodes,
+		     unsigned long max_node, unsigned int flags);
+	int (*move_pages)(pid_t pid, unsigned long n, void **pages, const int *nodes, int *status,
+			  int flags);
 	int (*getcpu)(unsigned int *ret_cpu, unsigned int *ret_node);
 	int (*memfd_create)(const char *name, unsigned int flags);
 	int (*ftruncate)(int fd, uint64_t size);
@@ -45,8 +48,10 @@ struct svm_sys {
 	int (*epoll_ctl)(int epfd, int op, int fd, struct epoll_event *event);
 	int (*epoll_wait)(int epfd, struct epoll_event *events, int n_events, int64_t timeout_ns);
 	int (*poll_one)(int fd, short events, int64_t timeout_ns); /* 1 ready, 0 timed out */
-	int (*io_uring_init)(unsigned int entries, struct io_uring *ring, struct io_uring_params *params);
-	int (*io_uring_enter)(struct io_uring *ring, unsigned int wait_nr, int64_t timeout_ns); /* submit and wait */
+	int (*io_uring_init)(unsigned int entries, struct io_uring *ring,
+			     struct io_uring_params *params);
+	int (*io_uring_enter)(struct io_uring *ring, unsigned int wait_nr,
+			      int64_t timeout_ns); /* submit and wait */
 	int (*socketpair)(int domain, int type, int protocol, int fds[2]);
 	ssize_t (*sendmsg)(int fd, const struct msghdr *msg, int flags);
 	ssize_t (*recvmsg)(int fd, struct msghdr *msg, int flags);
@@ -54,7 +59,8 @@ struct svm_sys {
 	int (*pidfd_open)(pid_t pid, unsigned int flags);
 	int (*kill)(pid_t pid, int signal);
 	int (*waitpid)(pid_t pid, int *ret_status, int options); /* the pid */
-	int (*thread_create)(pthread_t *ret_thread, const char *name, void *(*fn)(void *), void *arg); /* all signals blocked */
+	int (*thread_create)(pthread_t *ret_thread, const char *name, void *(*fn)(void *),
+			     void *arg); /* all signals blocked */
 	int (*thread_set_cpu)(pthread_t thread, unsigned int cpu);
 	uint64_t (*clock_ns)(void); /* CLOCK_MONOTONIC */
 };

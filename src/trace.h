@@ -50,8 +50,8 @@ static inline void svm_trace_count(struct svm_trace *trace, enum svm_counter cou
 /* Lock-free; time_ns is filled in. A slot that is being read is detected by the reader (sequence count). */
 void svm_trace_event(struct svm_trace *trace, const struct svm_event *event);
 /* As svm_events_read(). */
-int svm_trace_read(struct svm_trace *trace, uint64_t *cursor, struct svm_event *events, size_t n_events,
-		   uint64_t *ret_lost);
+int svm_trace_read(struct svm_trace *trace, uint64_t *cursor, struct svm_event *events,
+		   size_t n_events, uint64_t *ret_lost);
 /* Fill the counters of stats (not host_cache_bytes, metadata_bytes); events_lost is what the ring has overwritten. */
 void svm_trace_stats(struct svm_trace *trace, struct svm_stats *stats);
 

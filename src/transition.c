@@ -35,7 +35,8 @@ static void note_status(struct svm_transition *t, int status)
 }
 
 /* Start waiting for a device's point; or for its queue, after -EAGAIN. */
-static void wait_for(struct svm_transition *t, struct svm_device *device, int result, const struct svm_point *point)
+static void wait_for(struct svm_transition *t, struct svm_device *device, int result,
+		     const struct svm_point *point)
 {
 	struct svm_point_waiter *waiter = &t->waiters[device->agent];
 	bool reached;
@@ -86,13 +87,13 @@ static struct svm_bind *bind_add(struct bind_batch *batch)
 {
 	if (batch->n == BATCH)
 		bind_flush(batch);
-	batch->binds[batch->n] = (struct svm_bind){0};
+	batch->binds[batch->n] = (struct svm_bind){ 0 };
 	return &batch->binds[batch->n++];
 }
 
 /* Point pages at what the device should see. Runs have equal target and rights. */
-static void add_binds(const struct svm_transition *t, struct bind_batch *batch, const struct svm_mask *pages,
-		      bool write, bool remote)
+static void add_binds(const struct svm_transition *t, struct bind_batch *batch,
+		      const struct svm_mask *pages, bool write, bool remote)
 {
 	const struct svm_block *block = t->block;
 	const struct svm_block_device *entry = svm_block_device_of(block, batch->device->agent);
@@ -116,7 +117,8 @@ static void add_binds(const struct svm_transition *t, struct bind_batch *batch, 
 	}
 }
 
-static void add_unbinds(const struct svm_transition *t, struct bind_batch *batch, const struct svm_mask *pages)
+static void add_unbinds(const struct svm_transition *t, struct bind_batch *batch,
+			const struct svm_mask *pages)
 {
 	unsigned int n;
 
@@ -132,7 +134,7 @@ static void add_unbinds(const struct svm_transition *t, struct bind_batch *batch
 static void stop_device(struct svm_transition *t, uint32_t agent)
 {
 	const struct svm_coh_agent *at = t->block->coh.at[agent];
-	struct bind_batch batch = {.device = device_of(t, agent)};
+	struct bind_batch batch = { .device = device_of(t, agent) };
 	struct svm_mask own = t->step.protect[agent];
 	struct svm_mask remote = own;
 
@@ -185,7 +187,8 @@ static void stage_stop(struct svm_transition *t)
 }
 
 /* LOCKING: none; takes the block's. */
-static void commit(struct svm_transition *t, void (*fn)(struct svm_coh *coh, const struct svm_step *step))
+static void commit(struct svm_transition *t,
+		   void (*fn)(struct svm_coh *coh, const struct svm_step *step))
 {
 	struct svm_block *block = t->block;
 
@@ -266,14 +269,15 @@ static int copy_by_cpu(struct copy_batch *batch)
 
 static void copy_flush(struct copy_batch *batch)
 {
-	struct svm_point point = {.timeline = SVM_TIMELINE_COPY};
+	struct svm_point point = { .timeline = SVM_TIMELINE_COPY };
 	int r;
 
 	if (batch->n == 0 || batch->result < 0) {
 		batch->n = 0; /* after a failure nothing more is handed over */
 		return;
 	}
-	if (svm_device_is_lost(batch->device) || !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
+	if (svm_device_is_lost(batch->device) ||
+	    !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
 		r = copy_by_cpu(batch);
 	else
 		r = svm_device_copies(batch->device, batch->copies, batch->n, batch->flags, &point);
@@ -290,7 +294,8 @@ static struct svm_copy_end end_of(const struct svm_transition *t, uint32_t loc, 
 	const struct svm_block_device *entry = svm_block_device_of(block, loc);
 
 	if (loc == SVM_LOC_HOST)
-		return (struct svm_copy_end){.host = svm_host_addr(&block->ctx->host, &block->host, page)};
+		return (struct svm_copy_end){ .host = svm_host_addr(&block->ctx->host, &block->host,
+								    page) };
 	return (struct svm_copy_end){
 		.peer_dev = entry->device->dev,
 		.chunk = entry->chunk.handle,
@@ -299,8 +304,8 @@ static struct svm_copy_end end_of(const struct svm_transition *t, uint32_t loc, 
 }
 
 /* Copy pages from a location (or zeros) to the step's destination. */
-static void add_copies(const struct svm_transition *t, struct copy_batch *batch, uint32_t from, bool zeros,
-		       const struct svm_mask *pages)
+static void add_copies(const struct svm_transition *t, struct copy_batch *batch, uint32_t from,
+		       bool zeros, const struct svm_mask *pages)
 {
 	unsigned int n;
 
@@ -310,7 +315,8 @@ static void add_copies(const struct svm_transition *t, struct copy_batch *batch,
 		if (batch->n == BATCH)
 			copy_flush(batch);
 		copy = &batch->copies[batch->n++];
-		*copy = (struct svm_copy){.dst = end_of(t, t->step.dest, p), .size = (uint64_t)n << SVM_PAGE_SHIFT};
+		*copy = (struct svm_copy){ .dst = end_of(t, t->step.dest, p),
+					   .size = (uint64_t)n << SVM_PAGE_SHIFT };
 		if (!zeros)
 			copy->src = end_of(t, from, p);
 	}
@@ -378,8 +384,8 @@ static struct svm_device *copier(const struct svm_transition *t, uint32_t from)
 
 static void stage_copy(struct svm_transition *t)
 {
-	struct copy_batch batch = {.flags = t->urgent ? SVM_COPY_URGENT : 0,
-				   .point = {.timeline = SVM_TIMELINE_COPY}};
+	struct copy_batch batch = { .flags = t->urgent ? SVM_COPY_URGENT : 0,
+				    .point = { .timeline = SVM_TIMELINE_COPY } };
 	int r;
 
 	r = heal(t);
@@ -403,7 +409,7 @@ static void stage_copy(struct svm_transition *t)
 				wait_for(t, batch.device, batch.result, &batch.point);
 			batch.device = device;
 			batch.result = 0;
-			batch.point = (struct svm_point){.timeline = SVM_TIMELINE_COPY};
+			batch.point = (struct svm_point){ .timeline = SVM_TIMELINE_COPY };
 		}
 		add_copies_from(t, &batch, l);
 	}
@@ -477,20 +483,22 @@ static uint64_t bytes_of(const struct svm_mask *pages)
 	return (uint64_t)svm_mask_count(pages) << SVM_PAGE_SHIFT;
 }
 
-static void trace_pages(const struct svm_transition *t, uint32_t kind, uint32_t from, const struct svm_mask *pages)
+static void trace_pages(const struct svm_transition *t, uint32_t kind, uint32_t from,
+			const struct svm_mask *pages)
 {
 	unsigned int first = 0;
 
 	if (svm_mask_run(pages, &first) == 0)
 		return;
-	svm_trace_event(&t->block->ctx->trace, &(struct svm_event){
-						       .kind = kind,
-						       .addr = t->block->base + ((uint64_t)first << SVM_PAGE_SHIFT),
-						       .size = bytes_of(pages),
-						       .device = ~0u,
-						       .from = (uint16_t)from,
-						       .to = (uint16_t)t->step.dest,
-					       });
+	svm_trace_event(&t->block->ctx->trace,
+			&(struct svm_event){
+				.kind = kind,
+				.addr = t->block->base + ((uint64_t)first << SVM_PAGE_SHIFT),
+				.size = bytes_of(pages),
+				.device = ~0u,
+				.from = (uint16_t)from,
+				.to = (uint16_t)t->step.dest,
+			});
 }
 
 /* What the step did, for counters, events and the request's result. */
@@ -515,17 +523,20 @@ static void record(struct svm_transition *t)
 		else if (t->step.dest == SVM_LOC_HOST)
 			direction = SVM_COUNT_BYTES_DEVICE_TO_HOST;
 		svm_trace_count(trace, direction, bytes_of(pages));
-		svm_trace_count(trace, t->step.duplicate ? SVM_COUNT_PAGES_DUPLICATED : SVM_COUNT_PAGES_MIGRATED,
+		svm_trace_count(trace,
+				t->step.duplicate ? SVM_COUNT_PAGES_DUPLICATED
+						  : SVM_COUNT_PAGES_MIGRATED,
 				svm_mask_count(pages));
 		trace_pages(t,
-			    evict	      ? SVM_EVENT_EVICT
+			    evict		? SVM_EVENT_EVICT
 			    : t->step.duplicate ? SVM_EVENT_DUPLICATE
 						: SVM_EVENT_MIGRATE,
 			    l, pages);
 		svm_mask_or(&t->request->moved, pages);
 	}
 	if (evict)
-		svm_trace_count(trace, SVM_COUNT_PAGES_EVICTED, svm_mask_count(&t->step.drop[t->request->agent]));
+		svm_trace_count(trace, SVM_COUNT_PAGES_EVICTED,
+				svm_mask_count(&t->step.drop[t->request->agent]));
 	else if (!t->step.duplicate && !t->step.discard)
 		for (uint32_t l = 0; l < SVM_AGENTS; l++) {
 			struct svm_mask gone = t->step.drop[l];
@@ -571,7 +582,7 @@ static void stage_map(struct svm_transition *t)
 		map_cpu(t);
 		return;
 	}
-	batch = (struct bind_batch){.device = device_of(t, t->step.agent)};
+	batch = (struct bind_batch){ .device = device_of(t, t->step.agent) };
 	read_only = t->step.map;
 	svm_mask_andnot(&read_only, &t->step.map_w);
 	add_binds(t, &batch, &t->step.map_w, true, t->step.remote);
@@ -582,7 +593,8 @@ static void stage_map(struct svm_transition *t)
 
 static void mapped(struct svm_transition *t)
 {
-	if (t->step.agent == SVM_AGENT_NONE || t->step.agent == SVM_AGENT_CPU || svm_mask_empty(&t->step.map))
+	if (t->step.agent == SVM_AGENT_NONE || t->step.agent == SVM_AGENT_CPU ||
+	    svm_mask_empty(&t->step.map))
 		return;
 	note_status(t, t->waiters[t->step.agent].status);
 	/* Some of it may be in place: on record it is, so that it will be taken away before the bytes move. */
@@ -622,9 +634,10 @@ static void convert(struct svm_transition *t)
 	svm_block_check(block);
 	svm_unlock(&block->lock);
 	svm_trace_count(&block->ctx->trace, SVM_COUNT_BLOCKS_CONVERTED, 1);
-	svm_trace_event(&block->ctx->trace,
-			&(struct svm_event){
-				.kind = SVM_EVENT_CONVERT, .addr = block->base, .size = SVM_BLOCK_SIZE, .device = ~0u});
+	svm_trace_event(&block->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_CONVERT,
+								 .addr = block->base,
+								 .size = SVM_BLOCK_SIZE,
+								 .device = ~0u });
 }
 
 static void poison(struct svm_transition *t)
@@ -643,7 +656,8 @@ static void repair(struct svm_transition *t)
 
 	for (unsigned int p = 0; (n = svm_mask_run(&t->step.pages, &p)) != 0; p += n)
 		for (unsigned int i = 0; i < n; i++)
-			note_status(t, svm_host_repair(&t->block->ctx->host, &t->block->host, p + i));
+			note_status(t,
+				    svm_host_repair(&t->block->ctx->host, &t->block->host, p + i));
 }
 
 static void place(struct svm_transition *t)
@@ -738,7 +752,8 @@ static void advance(struct svm_transition *t)
 
 static bool may_wait(enum svm_stage stage)
 {
-	return stage == SVM_STAGE_STOPPING || stage == SVM_STAGE_COPYING || stage == SVM_STAGE_MAPPING;
+	return stage == SVM_STAGE_STOPPING || stage == SVM_STAGE_COPYING ||
+	       stage == SVM_STAGE_MAPPING;
 }
 
 bool svm_transition_run(struct svm_transition *t)

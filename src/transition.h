@@ -12,11 +12,12 @@
 #include "block.h"
 
 enum svm_transition_kind {
-	SVM_TRANSITION_STEP = 0,    /* transition->step */
-	SVM_TRANSITION_CONVERT = 1, /* step stops the CPU on all pages; then private storage becomes shared */
-	SVM_TRANSITION_POISON = 2,  /* CPU touches of step.pages raise a signal */
-	SVM_TRANSITION_REPAIR = 3,  /* the CPU touched step.pages, which are mapped on record */
-	SVM_TRANSITION_PLACE = 4,   /* host pages of step.pages go to the block's NUMA node */
+	SVM_TRANSITION_STEP = 0, /* transition->step */
+	SVM_TRANSITION_CONVERT =
+		1, /* step stops the CPU on all pages; then private storage becomes shared */
+	SVM_TRANSITION_POISON = 2, /* CPU touches of step.pages raise a signal */
+	SVM_TRANSITION_REPAIR = 3, /* the CPU touched step.pages, which are mapped on record */
+	SVM_TRANSITION_PLACE = 4,  /* host pages of step.pages go to the block's NUMA node */
 };
 
 enum svm_stage {
@@ -37,7 +38,7 @@ struct svm_transition {
 	bool urgent; /* somebody waits for this block alone */
 	bool again;  /* a queue was full: redo the stage after the wait */
 	int error;
-	uint64_t chunk;	 /* storage for the destination, attached when needed */
+	uint64_t chunk; /* storage for the destination, attached when needed */
 	bool has_chunk;
 	_Atomic uint32_t pending; /* waits under way, plus one for who sets them up */
 	struct svm_point_waiter waiters[SVM_AGENTS];

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SVM_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define SVM_ARRAY_SIZE(a)		    (sizeof(a) / sizeof((a)[0]))
 #define svm_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline uint64_t svm_align_down(uint64_t v, uint64_t to)
@@ -33,7 +33,8 @@ static inline uint64_t svm_max_u64(uint64_t a, uint64_t b)
 
 static inline void *svm_ptr(uint64_t addr)
 {
-	return (void *)(uintptr_t)addr; // NOLINT(performance-no-int-to-ptr): addresses are integers here
+	return (void *)(uintptr_t)
+		addr; // NOLINT(performance-no-int-to-ptr): addresses are integers here
 }
 
 static inline uint64_t svm_addr(const void *ptr)
@@ -94,7 +95,8 @@ static inline void svm_list_splice_tail(struct svm_list *to, struct svm_list *fr
 #define svm_list_entry(node, type, member) svm_container_of(node, type, member)
 #define svm_list_for_each(node, head) \
 	for (struct svm_list *node = (head)->next; node != (head); node = node->next)
-#define svm_list_for_each_safe(node, tmp, head)                                                    \
-	for (struct svm_list *node = (head)->next, *tmp = node->next; node != (head); node = tmp, tmp = node->next)
+#define svm_list_for_each_safe(node, tmp, head)                                       \
+	for (struct svm_list *node = (head)->next, *tmp = node->next; node != (head); \
+	     node = tmp, tmp = node->next)
 
 #endif

@@ -107,7 +107,8 @@ static void give_span(struct svm_va *va, uint64_t addr, uint64_t size)
 	if (!span) {
 		/* The addresses are lost to the space until it ends: better than handing one out twice. */
 		va->free_bytes -= size;
-		svm_warn(va->host->log, "no memory to keep %llu bytes of the window", (unsigned long long)size);
+		svm_warn(va->host->log, "no memory to keep %llu bytes of the window",
+			 (unsigned long long)size);
 		return;
 	}
 	span->node.start = addr;
@@ -115,7 +116,8 @@ static void give_span(struct svm_va *va, uint64_t addr, uint64_t size)
 	(void)svm_tree_insert(&va->free, &span->node);
 }
 
-static int alloc_blocks(struct svm_va *va, uint64_t size, enum svm_host_kind kind, uint64_t *ret_addr)
+static int alloc_blocks(struct svm_va *va, uint64_t size, enum svm_host_kind kind,
+			uint64_t *ret_addr)
 {
 	uint64_t length = svm_align_up(size, SVM_BLOCK_SIZE);
 	uint64_t addr;
@@ -172,7 +174,8 @@ static struct packed *open_packed(struct svm_va *va, enum svm_host_kind kind, in
 	return packed;
 }
 
-static int alloc_packed(struct svm_va *va, uint64_t size, enum svm_host_kind kind, uint64_t *ret_addr)
+static int alloc_packed(struct svm_va *va, uint64_t size, enum svm_host_kind kind,
+			uint64_t *ret_addr)
 {
 	unsigned int n = (unsigned int)(size >> SVM_PAGE_SHIFT);
 	unsigned int tries = 0;

@@ -14,8 +14,8 @@
 
 struct svm_va {
 	struct svm_host *host;
-	struct svm_tree free; /* spans of whole blocks, never adjacent */
-	struct svm_tree packed; /* blocks that are shared by small runs */
+	struct svm_tree free;	  /* spans of whole blocks, never adjacent */
+	struct svm_tree packed;	  /* blocks that are shared by small runs */
 	struct svm_list roomy[2]; /* packed blocks with free pages, by kind */
 	struct svm_pool span_pool;
 	struct svm_pool packed_pool;

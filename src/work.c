@@ -14,19 +14,22 @@ static struct svm_job *job_of(struct svm_access *access)
 }
 
 /* LOCKING: tree. 0, -ENOENT, or -EACCES where a hint forbids the device. */
-static int check_access(const struct svm_ctx *ctx, const struct svm_device *device, uint64_t start, uint64_t end)
+static int check_access(const struct svm_ctx *ctx, const struct svm_device *device, uint64_t start,
+			uint64_t end)
 {
 	int r = svm_range_check(ctx, start, end);
 
 	if (r < 0)
 		return r;
-	for (const struct svm_range *range = svm_range_find(ctx, start); range; range = svm_range_next(range, end))
+	for (const struct svm_range *range = svm_range_find(ctx, start); range;
+	     range = svm_range_next(range, end))
 		if (range->hints.no_access >> device->id & 1u)
 			return -EACCES;
 	return 0;
 }
 
-static int check_range(struct svm_device *device, const struct svm_access_range *range, struct svm_job_range *ret)
+static int check_range(struct svm_device *device, const struct svm_access_range *range,
+		       struct svm_job_range *ret)
 {
 	struct svm_ctx *ctx = device->ctx;
 	struct svm_access_range copy = *range;
@@ -45,8 +48,8 @@ static int check_range(struct svm_device *device, const struct svm_access_range 
 	return r;
 }
 
-static int acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges, uint32_t flags,
-		   struct svm_job **ret_job)
+static int acquire(struct svm_device *device, const struct svm_access_range *ranges,
+		   size_t n_ranges, uint32_t flags, struct svm_job **ret_job)
 {
 	struct svm_job *job;
 	int r;
@@ -72,8 +75,8 @@ static int acquire(struct svm_device *device, const struct svm_access_range *ran
 	return 0;
 }
 
-int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges, uint32_t flags,
-		struct svm_access **ret_access, struct svm_fence **ret_ready)
+int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges,
+		uint32_t flags, struct svm_access **ret_access, struct svm_fence **ret_ready)
 {
 	struct svm_job *job;
 	int r;
@@ -187,7 +190,8 @@ static void work_submit(struct work *work)
 		if (work->kind == WORK_MEMORY)
 			r = svm_device_work(device, &work->memory, &point);
 		else
-			r = svm_device_launch(device, work->kernel, work->args, work->args_size, work->n, &point);
+			r = svm_device_launch(device, work->kernel, work->args, work->args_size,
+					      work->n, &point);
 		if (r != -EAGAIN)
 			break;
 		work->point_waiter.fn = work_queue_has_room;
@@ -287,8 +291,8 @@ static void work_drop(struct work *work)
 }
 
 static int memory_work(struct svm_device *device, const struct svm_work *memory,
-		       const struct svm_access_range *ranges, size_t n_ranges, struct svm_fence *wait,
-		       struct svm_fence **ret_done)
+		       const struct svm_access_range *ranges, size_t n_ranges,
+		       struct svm_fence *wait, struct svm_fence **ret_done)
 {
 	struct work *work;
 	int r = svm_ctx_check(device->ctx);
@@ -309,14 +313,14 @@ static int memory_work(struct svm_device *device, const struct svm_work *memory,
 	return work_start(work, wait, ret_done);
 }
 
-int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint64_t size, struct svm_fence *wait,
-		    struct svm_fence **ret_done)
+int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint64_t size,
+		    struct svm_fence *wait, struct svm_fence **ret_done)
 {
 	struct svm_access_range ranges[2] = {
-		{.addr = (void *)src, .size = size, .access = SVM_ACCESS_READ},
-		{.addr = dst, .size = size, .access = SVM_ACCESS_WRITE},
+		{ .addr = (void *)src, .size = size, .access = SVM_ACCESS_READ },
+		{ .addr = dst, .size = size, .access = SVM_ACCESS_WRITE },
 	};
-	struct svm_work work = {.dst = svm_addr(dst), .src = svm_addr(src), .size = size};
+	struct svm_work work = { .dst = svm_addr(dst), .src = svm_addr(src), .size = size };
 	uint64_t distance = work.dst > work.src ? work.dst - work.src : work.src - work.dst;
 
 	if (!device || distance < size)
@@ -324,18 +328,19 @@ int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint6
 	return memory_work(device, &work, ranges, 2, wait, ret_done);
 }
 
-int svm_device_fill(struct svm_device *device, void *dst, uint8_t value, uint64_t size, struct svm_fence *wait,
-		    struct svm_fence **ret_done)
+int svm_device_fill(struct svm_device *device, void *dst, uint8_t value, uint64_t size,
+		    struct svm_fence *wait, struct svm_fence **ret_done)
 {
-	struct svm_access_range range = {.addr = dst, .size = size, .access = SVM_ACCESS_WRITE};
-	struct svm_work work = {.dst = svm_addr(dst), .size = size, .is_fill = 1, .value = value};
+	struct svm_access_range range = { .addr = dst, .size = size, .access = SVM_ACCESS_WRITE };
+	struct svm_work work = { .dst = svm_addr(dst), .size = size, .is_fill = 1, .value = value };
 
 	if (!device)
 		return -EINVAL;
 	return memory_work(device, &work, &range, 1, wait, ret_done);
 }
 
-int svm_soft_launch(struct svm_device *device, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+int svm_soft_launch(struct svm_device *device,
+		    void (*kernel)(const void *args, uint64_t index, uint64_t count),
 		    const void *args, size_t args_size, uint64_t n, struct svm_fence *wait,
 		    struct svm_fence **ret_done)
 {

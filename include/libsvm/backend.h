@@ -56,18 +56,18 @@ struct svm_backend_caps {
 /* What a device is opened with. All pointers are borrowed for the call, except as said. */
 struct svm_backend_open {
 	size_t size;
-	const char *options;   /* what follows "BACKEND:" in the name, or "" */
-	uint64_t window_base;  /* the space's window */
+	const char *options;  /* what follows "BACKEND:" in the name, or "" */
+	uint64_t window_base; /* the space's window */
 	uint64_t window_size;
-	int host_fd;	       /* memfd of shared host storage, offset = address - window_base; borrowed until close */
+	int host_fd; /* memfd of shared host storage, offset = address - window_base; borrowed until close */
 	uint32_t reserved;
 	void (*log)(void *log_data, int level, const char *line); /* valid until close */
 	void *log_data;
 };
 
 /* Flags of struct svm_bind. */
-#define SVM_BIND_WRITE (1u << 0) /* writable; else read-only (only with SVM_CAP_READ_ONLY) */
-#define SVM_BIND_HOST (1u << 1)	 /* to shared host storage; else to a chunk */
+#define SVM_BIND_WRITE	(1u << 0) /* writable; else read-only (only with SVM_CAP_READ_ONLY) */
+#define SVM_BIND_HOST	(1u << 1) /* to shared host storage; else to a chunk */
 #define SVM_BIND_UNBIND (1u << 2) /* take the mapping away; the other flags are 0 */
 
 /* Make [addr, addr + size) of the shared VM point to storage, replacing what was there, in one step as
@@ -84,7 +84,7 @@ struct svm_bind {
 
 /* One end of a copy. */
 struct svm_copy_end {
-	void *host;	/* library address, readable or writable without faults through the library; or NULL: */
+	void *host; /* library address, readable or writable without faults through the library; or NULL: */
 	void *peer_dev; /* backend's device that owns the chunk (this one, or a peer with SVM_CAP_PEER_COPY) */
 	uint64_t chunk;
 	uint64_t offset; /* bytes into the chunk */
@@ -101,7 +101,7 @@ struct svm_copy {
 #define SVM_COPY_URGENT (1u << 0)
 
 struct svm_device_fault {
-	uint64_t addr; /* page aligned */
+	uint64_t addr;	 /* page aligned */
 	uint32_t access; /* enum svm_access_mode */
 	uint32_t reserved;
 	uint64_t cookie; /* given back in fault_done() */
@@ -120,8 +120,8 @@ struct svm_work {
 #define SVM_COPY_BATCH 512u
 
 struct svm_backend_ops {
-	uint32_t abi; /* SVM_BACKEND_ABI */
-	uint32_t size; /* sizeof(struct svm_backend_ops) */
+	uint32_t abi;	  /* SVM_BACKEND_ABI */
+	uint32_t size;	  /* sizeof(struct svm_backend_ops) */
 	const char *name; /* first part of device names */
 
 	/* Mandatory (may block). Describe the i-th device that could be opened; -ENOENT past the last. */
@@ -155,7 +155,8 @@ struct svm_backend_ops {
 	 * device cannot use the old mapping any more (TLBs are clean), also when the point failed: what could
 	 * not be bound is unbound then. A call takes up to SVM_BIND_BATCH entries. -EAGAIN: the queue is full,
 	 * nothing was taken; room comes with an event. */
-	int (*bind)(void *dev, const struct svm_bind *binds, size_t n_binds, struct svm_point *ret_point);
+	int (*bind)(void *dev, const struct svm_bind *binds, size_t n_binds,
+		    struct svm_point *ret_point);
 
 	/* With SVM_CAP_COPY_ENGINE. Copies run in order; flags SVM_COPY_*. A call takes up to SVM_COPY_BATCH
 	 * copies. -EAGAIN as bind(). A peer stays open until the point is reached. */
@@ -167,8 +168,8 @@ struct svm_backend_ops {
 
 	/* With SVM_CAP_LAUNCH. Run kernel(args, i, n) for each i below n, in order with work(). args_size bytes
 	 * of args are copied by the call. -EAGAIN as bind(). */
-	int (*launch)(void *dev, void (*kernel)(const void *args, uint64_t index, uint64_t count), const void *args,
-		      size_t args_size, uint64_t n, struct svm_point *ret_point);
+	int (*launch)(void *dev, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+		      const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point);
 
 	/* Mandatory. Readable when a timeline moved or the device is lost; the core calls event_ack(), then
 	 * completed(), when it is. */

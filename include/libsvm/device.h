@@ -14,17 +14,20 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /* What a device can do: one bit per promise. */
-#define SVM_CAP_FAULTS (1u << 0)      /* a touch of unmapped managed memory waits until the library brings it */
-#define SVM_CAP_READ_ONLY (1u << 1)   /* its mappings can be read-only */
-#define SVM_CAP_HOST_ALIAS (1u << 2)  /* maps host memory of the shared kind in place */
+#define SVM_CAP_FAULTS \
+	(1u << 0) /* a touch of unmapped managed memory waits until the library brings it */
+#define SVM_CAP_READ_ONLY   (1u << 1) /* its mappings can be read-only */
+#define SVM_CAP_HOST_ALIAS  (1u << 2) /* maps host memory of the shared kind in place */
 #define SVM_CAP_CPU_VISIBLE (1u << 3) /* the CPU can read and write its memory through a mapping */
-#define SVM_CAP_PEER_COPY (1u << 4)   /* copies to and from memory of devices of the same backend directly */
+#define SVM_CAP_PEER_COPY \
+	(1u << 4) /* copies to and from memory of devices of the same backend directly */
 #define SVM_CAP_COPY_ENGINE (1u << 5) /* has an engine for the library's own copies */
-#define SVM_CAP_WORK (1u << 6)	      /* svm_device_copy() and svm_device_fill() */
-#define SVM_CAP_LAUNCH (1u << 7)      /* svm_soft_launch() */
-#define SVM_CAP_ATOMICS (1u << 8)     /* atomics on its own memory */
-#define SVM_CAP_SYSTEM_ATOMICS (1u << 9) /* atomics on host memory in place, coherent with the CPU */
-#define SVM_CAP_NATIVE (1u << 10)     /* its kernel driver mirrors the address space by itself */
+#define SVM_CAP_WORK	    (1u << 6) /* svm_device_copy() and svm_device_fill() */
+#define SVM_CAP_LAUNCH	    (1u << 7) /* svm_soft_launch() */
+#define SVM_CAP_ATOMICS	    (1u << 8) /* atomics on its own memory */
+#define SVM_CAP_SYSTEM_ATOMICS \
+	(1u << 9)		       /* atomics on host memory in place, coherent with the CPU */
+#define SVM_CAP_NATIVE	    (1u << 10) /* its kernel driver mirrors the address space by itself */
 #define SVM_CAP_NATIVE_UFFD (1u << 11) /* and its faults go through userfaultfd */
 
 #define SVM_NAME_LENGTH 64u
@@ -33,8 +36,8 @@ struct svm_device_info {
 	size_t size;		    /* set by the caller to sizeof(struct svm_device_info) */
 	char name[SVM_NAME_LENGTH]; /* what svm_device_open() takes, or was given */
 	char backend[16];
-	uint32_t id;   /* svm_device_id(); ~0 for one that is only enumerated */
-	uint32_t caps; /* SVM_CAP_* */
+	uint32_t id;	      /* svm_device_id(); ~0 for one that is only enumerated */
+	uint32_t caps;	      /* SVM_CAP_* */
 	uint64_t memory_size; /* bytes of its own memory */
 	uint64_t memory_used; /* bytes of it that hold storage of this space */
 	uint64_t va_start;    /* first address it reaches */
@@ -101,8 +104,8 @@ struct svm_access;
  * and has not released it); -ENOSPC; -ENOLINK; -EIO (poisoned); -ENODEV (lost meanwhile).
  * The caller owns *ret_access and ends it with svm_release(), also when the fence says failure.
  */
-int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges, uint32_t flags,
-		struct svm_access **ret_access, struct svm_fence **ret_ready);
+int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges,
+		uint32_t flags, struct svm_access **ret_access, struct svm_fence **ret_ready);
 
 /*
  * End an access: pages stay where they are and are free to move once done (may be NULL: now) has
@@ -119,10 +122,10 @@ int svm_release(struct svm_access *access, struct svm_fence *done);
  *
  * Errors: as svm_acquire(); -EOPNOTSUPP (no SVM_CAP_WORK); -EINVAL (overlap).
  */
-int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint64_t size, struct svm_fence *wait,
-		    struct svm_fence **ret_done);
-int svm_device_fill(struct svm_device *device, void *dst, uint8_t value, uint64_t size, struct svm_fence *wait,
-		    struct svm_fence **ret_done);
+int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint64_t size,
+		    struct svm_fence *wait, struct svm_fence **ret_done);
+int svm_device_fill(struct svm_device *device, void *dst, uint8_t value, uint64_t size,
+		    struct svm_fence *wait, struct svm_fence **ret_done);
 
 #pragma GCC visibility pop
 

@@ -47,14 +47,16 @@ enum svm_atomics {
 
 enum svm_migration {
 	SVM_MIGRATE_ON_ACCESS = 0,
-	SVM_MIGRATE_ON_PREFETCH = 1, /* only prefetch and pin move pages; access maps in place where it can */
-	SVM_MIGRATE_NEVER = 2,	     /* stays where it is; an agent that cannot map it in place gets -ENOLINK */
+	SVM_MIGRATE_ON_PREFETCH =
+		1, /* only prefetch and pin move pages; access maps in place where it can */
+	SVM_MIGRATE_NEVER =
+		2, /* stays where it is; an agent that cannot map it in place gets -ENOLINK */
 };
 
 struct svm_advice {
-	uint32_t kind;		      /* enum svm_advice_kind */
-	uint32_t device;	      /* svm_device_id(), for the three kinds that name a device; else 0 */
-	uint64_t value;		      /* for the kinds that have a value; else 0 */
+	uint32_t kind;	 /* enum svm_advice_kind */
+	uint32_t device; /* svm_device_id(), for the three kinds that name a device; else 0 */
+	uint64_t value;	 /* for the kinds that have a value; else 0 */
 	struct svm_location location; /* for SVM_ADVICE_PREFERRED_LOCATION; else zeros */
 };
 
@@ -66,8 +68,8 @@ struct svm_advice {
  * exist); -ENODEV (device id not open in this space); -ERANGE (the device cannot address the span);
  * -ENOMEM; -ECHILD.
  */
-int svm_advise(struct svm_space *space, const void *addr, uint64_t size, const struct svm_advice *advice,
-	       size_t n_advice, struct svm_outcome *outcomes);
+int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
+	       const struct svm_advice *advice, size_t n_advice, struct svm_outcome *outcomes);
 
 /*
  * Unset hints: kinds is a mask of 1 << enum svm_advice_kind. The three device kinds are unset for all
@@ -80,12 +82,12 @@ int svm_unadvise(struct svm_space *space, const void *addr, uint64_t size, uint3
 struct svm_advice_info {
 	size_t size;	/* set by the caller to sizeof(struct svm_advice_info) */
 	uint32_t mixed; /* mask of 1 << enum svm_advice_kind whose value differs within the span */
-	uint32_t read_mostly_all; /* set on every page */
+	uint32_t read_mostly_all;  /* set on every page */
 	uint32_t read_mostly_none; /* set on no page */
 	struct svm_location preferred;
-	uint32_t accessed_by;	   /* bit i: device id i, set on the entire span */
-	uint32_t access_in_place;  /* likewise */
-	uint32_t no_access;	   /* likewise */
+	uint32_t accessed_by;	  /* bit i: device id i, set on the entire span */
+	uint32_t access_in_place; /* likewise */
+	uint32_t no_access;	  /* likewise */
 	uint32_t atomics;
 	uint32_t migration;
 	uint32_t granularity; /* bytes; the minimum over the span */
@@ -94,7 +96,8 @@ struct svm_advice_info {
 };
 
 /* Errors: span errors; -EINVAL (info->size); -ECHILD. */
-int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size, struct svm_advice_info *info);
+int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size,
+		     struct svm_advice_info *info);
 
 struct svm_advice_range {
 	uint64_t addr; /* start of a run of equal hints, clipped to the span */
@@ -108,8 +111,8 @@ struct svm_advice_range {
  * number written on return. -ENOSPC: more than there is room for (changed meanwhile): ask again.
  * Errors: span errors; -EINVAL (record_size not sizeof(struct svm_advice_range)); -ENOSPC; -ECHILD.
  */
-int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t size, struct svm_advice_range *ranges,
-			 size_t *n_ranges, size_t *record_size);
+int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t size,
+			 struct svm_advice_range *ranges, size_t *n_ranges, size_t *record_size);
 
 struct svm_prefetch_range {
 	void *addr;
@@ -141,8 +144,9 @@ struct svm_prefetch;
  * flags not 0, NUMA node); -ENODEV; -ENOMEM; -ECHILD. What happens later is in the results.
  * The caller owns *ret_prefetch and ends it with svm_prefetch_destroy().
  */
-int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range *ranges, size_t n_ranges,
-		       struct svm_fence *wait, uint32_t flags, struct svm_prefetch **ret_prefetch);
+int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range *ranges,
+		       size_t n_ranges, struct svm_fence *wait, uint32_t flags,
+		       struct svm_prefetch **ret_prefetch);
 
 /* The fence that signals when the prefetch has ended; a new reference. Errors: -ECHILD. */
 int svm_prefetch_fence(struct svm_prefetch *prefetch, struct svm_fence **ret_fence);
@@ -158,8 +162,8 @@ int svm_prefetch_cancel(struct svm_prefetch *prefetch);
  * number of ranges). timeout_ns < 0 waits for ever. Returns the first error of the ranges, or 0.
  * Errors: -ETIMEDOUT; -EINVAL; -ECHILD; else as the ranges say.
  */
-int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns, struct svm_prefetch_result *results,
-		      size_t n_results);
+int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns,
+		      struct svm_prefetch_result *results, size_t n_results);
 
 /* Forget a prefetch; cancels and waits for what is in flight. NULL is accepted. */
 int svm_prefetch_destroy(struct svm_prefetch *prefetch);

@@ -16,7 +16,8 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
-#define SVM_ALLOC_SHARED (1u << 0) /* shared host storage: devices with the capability reach it in place */
+#define SVM_ALLOC_SHARED \
+	(1u << 0) /* shared host storage: devices with the capability reach it in place */
 
 /*
  * Allocate size bytes, rounded up to pages, zero-filled, at an address of the space's window.
@@ -56,7 +57,8 @@ int svm_register(struct svm_space *space, void *addr, uint64_t size, uint32_t fl
  */
 int svm_unregister(struct svm_space *space, void *addr, uint64_t size);
 
-#define SVM_DISCARD_LAZY (1u << 0) /* keep mappings; content is free to go when evicted, until prefetched */
+#define SVM_DISCARD_LAZY \
+	(1u << 0) /* keep mappings; content is free to go when evicted, until prefetched */
 
 /*
  * The content of the span is no longer wanted. Without flags it is gone at once: all agents lose
@@ -92,19 +94,20 @@ int svm_unpin(struct svm_space *space, void *addr, uint64_t size, struct svm_loc
  *
  * Errors: span errors; -EINVAL; -EBUSY (SVM_HOST_TRY, or pinned on a device); -ENOMEM; -EIO; -ECHILD.
  */
-int svm_host_acquire(struct svm_space *space, void *addr, uint64_t size, uint32_t access, uint32_t flags);
+int svm_host_acquire(struct svm_space *space, void *addr, uint64_t size, uint32_t access,
+		     uint32_t flags);
 
 /* Undo one svm_host_acquire() of the same span and access. Errors: -ENOENT, -ECHILD. */
 int svm_host_release(struct svm_space *space, void *addr, uint64_t size, uint32_t access);
 
 /* Flags of struct svm_page_residency. */
-#define SVM_PAGE_HOST (1u << 0)	     /* host memory holds the current bytes */
-#define SVM_PAGE_CPU_READ (1u << 1)  /* the CPU has a valid mapping */
+#define SVM_PAGE_HOST	   (1u << 0) /* host memory holds the current bytes */
+#define SVM_PAGE_CPU_READ  (1u << 1) /* the CPU has a valid mapping */
 #define SVM_PAGE_CPU_WRITE (1u << 2) /* and may write through it */
-#define SVM_PAGE_POISONED (1u << 3)  /* bytes lost with a device */
-#define SVM_PAGE_PINNED (1u << 4)    /* pinned or held */
+#define SVM_PAGE_POISONED  (1u << 3) /* bytes lost with a device */
+#define SVM_PAGE_PINNED	   (1u << 4) /* pinned or held */
 #define SVM_PAGE_DISCARDED (1u << 5) /* lazily discarded */
-#define SVM_PAGE_SHARED (1u << 6)    /* host storage is of the shared kind */
+#define SVM_PAGE_SHARED	   (1u << 6) /* host storage is of the shared kind */
 
 struct svm_page_residency {
 	uint32_t flags;	  /* SVM_PAGE_*; 0 and no devices: not populated */
@@ -120,18 +123,18 @@ struct svm_page_residency {
  *
  * Errors: span errors; -EINVAL (n_pages is not the page count of the span); -ECHILD.
  */
-int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size, struct svm_page_residency *pages,
-			size_t n_pages, uint64_t *ret_generation);
+int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size,
+			struct svm_page_residency *pages, size_t n_pages, uint64_t *ret_generation);
 
 struct svm_pointer_info {
-	size_t size;	      /* set by the caller to sizeof(struct svm_pointer_info) */
-	uint64_t base;	      /* start of the allocation or registration */
-	uint64_t length;      /* its size in bytes, whole pages */
-	uint64_t id;	      /* unique within the space, never reused */
-	uint32_t is_svm;      /* 0: not managed by this space, the other fields are 0 */
+	size_t size;	 /* set by the caller to sizeof(struct svm_pointer_info) */
+	uint64_t base;	 /* start of the allocation or registration */
+	uint64_t length; /* its size in bytes, whole pages */
+	uint64_t id;	 /* unique within the space, never reused */
+	uint32_t is_svm; /* 0: not managed by this space, the other fields are 0 */
 	uint32_t is_registered;
-	uint32_t is_shared;   /* this page's host storage is of the shared kind */
-	uint32_t is_native;   /* managed by the kernel's own SVM on some device */
+	uint32_t is_shared; /* this page's host storage is of the shared kind */
+	uint32_t is_native; /* managed by the kernel's own SVM on some device */
 };
 
 /*

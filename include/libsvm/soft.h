@@ -44,7 +44,8 @@ extern "C" {
  * -ENOMEM; -ECHILD. The fence's status: 0, -ENODEV (lost while it ran), -EIO, -ENOSPC or -EACCES (a
  * fault that could not be served; the device is lost then).
  */
-int svm_soft_launch(struct svm_device *device, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+int svm_soft_launch(struct svm_device *device,
+		    void (*kernel)(const void *args, uint64_t index, uint64_t count),
 		    const void *args, size_t args_size, uint64_t n, struct svm_fence *wait,
 		    struct svm_fence **ret_done);
 

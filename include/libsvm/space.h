@@ -34,40 +34,45 @@ enum svm_loop_kind {
 };
 
 /* Flags of struct svm_space_options: rungs of the kernel ladder that are left out on purpose. */
-#define SVM_SPACE_USER_MODE_ONLY (1u << 0) /* as an unprivileged process gets: no faults from system calls */
-#define SVM_SPACE_NO_MOVE (1u << 1)	   /* do without UFFDIO_MOVE, as before Linux 6.8 */
-#define SVM_SPACE_NO_POISON (1u << 2)	   /* do without UFFDIO_POISON, as before Linux 6.6 */
-#define SVM_SPACE_NO_HUGE_PAGES (1u << 3)  /* do not ask for transparent huge pages */
+#define SVM_SPACE_USER_MODE_ONLY \
+	(1u << 0) /* as an unprivileged process gets: no faults from system calls */
+#define SVM_SPACE_NO_MOVE	 (1u << 1) /* do without UFFDIO_MOVE, as before Linux 6.8 */
+#define SVM_SPACE_NO_POISON	 (1u << 2) /* do without UFFDIO_POISON, as before Linux 6.6 */
+#define SVM_SPACE_NO_HUGE_PAGES	 (1u << 3) /* do not ask for transparent huge pages */
 #define SVM_SPACE_DEFAULT_SHARED (1u << 4) /* every allocation gets shared host storage */
 
 /* Zero means "the default" in each field. */
 struct svm_space_options {
-	size_t size;		     /* sizeof(struct svm_space_options) */
-	uint64_t window_base;	     /* address of the window, 2 MiB aligned; default: chosen so that devices reach it */
-	uint64_t window_size;	     /* bytes, multiple of 2 MiB; default 256 GiB, or less where limits forbid it */
-	uint32_t flags;		     /* SVM_SPACE_* */
-	uint32_t loop;		     /* enum svm_loop_kind */
-	uint32_t n_threads;	     /* service threads, 1 to 16; default 1 */
-	int32_t service_cpu;	     /* CPU number + 1 to which service threads are bound; default: not bound */
-	uint32_t spin_us;	     /* longest time, in microseconds, the service spins for the next fault before it
+	size_t size; /* sizeof(struct svm_space_options) */
+	uint64_t window_base; /* address of the window, 2 MiB aligned; default: chosen so that devices reach it */
+	uint64_t window_size; /* bytes, multiple of 2 MiB; default 256 GiB, or less where limits forbid it */
+	uint32_t flags;	    /* SVM_SPACE_* */
+	uint32_t loop;	    /* enum svm_loop_kind */
+	uint32_t n_threads; /* service threads, 1 to 16; default 1 */
+	int32_t service_cpu; /* CPU number + 1 to which service threads are bound; default: not bound */
+	uint32_t spin_us; /* longest time, in microseconds, the service spins for the next fault before it
 				      * sleeps; it adapts below that; default 0: sleeps at once */
-	uint32_t op_timeout_ms;	     /* a device operation that takes longer means the device is lost; default 10000 */
-	uint64_t host_cache_size;    /* bytes of stale host pages kept for reuse; default 256 MiB; ~0 for no cache */
-	uint32_t log_level;	     /* enum svm_log_level that is still reported */
-	uint32_t reserved;	     /* 0 */
-	void (*log)(void *log_data, int level, const char *line); /* called from any thread, never from a fault
+	uint32_t op_timeout_ms; /* a device operation that takes longer means the device is lost; default 10000 */
+	uint64_t host_cache_size; /* bytes of stale host pages kept for reuse; default 256 MiB; ~0 for no cache */
+	uint32_t log_level; /* enum svm_log_level that is still reported */
+	uint32_t reserved;  /* 0 */
+	void (*log)(void *log_data, int level,
+		    const char *line); /* called from any thread, never from a fault
 								    * path's lock; must not call the library;
 								    * default: nothing is logged */
 	void *log_data;
 };
 
 /* Capabilities of a space, probed when it is created. */
-#define SVM_SPACE_CAP_KERNEL_FAULTS (1u << 0) /* system calls may touch non-resident managed memory */
-#define SVM_SPACE_CAP_MOVE (1u << 1)	      /* private host storage moves without a copy */
-#define SVM_SPACE_CAP_POISON (1u << 2)	      /* lost pages raise SIGBUS through UFFDIO_POISON */
-#define SVM_SPACE_CAP_IO_URING (1u << 3)      /* the loop runs on io_uring */
-#define SVM_SPACE_CAP_HUGE_PAGES (1u << 4)    /* transparent huge pages are available for private storage */
-#define SVM_SPACE_CAP_SHARED_READ_ONLY (1u << 5) /* shared host pages can be mapped read-only (Linux 6.4) */
+#define SVM_SPACE_CAP_KERNEL_FAULTS \
+	(1u << 0)			 /* system calls may touch non-resident managed memory */
+#define SVM_SPACE_CAP_MOVE     (1u << 1) /* private host storage moves without a copy */
+#define SVM_SPACE_CAP_POISON   (1u << 2) /* lost pages raise SIGBUS through UFFDIO_POISON */
+#define SVM_SPACE_CAP_IO_URING (1u << 3) /* the loop runs on io_uring */
+#define SVM_SPACE_CAP_HUGE_PAGES \
+	(1u << 4) /* transparent huge pages are available for private storage */
+#define SVM_SPACE_CAP_SHARED_READ_ONLY \
+	(1u << 5) /* shared host pages can be mapped read-only (Linux 6.4) */
 
 struct svm_space_info {
 	size_t size; /* set by the caller to sizeof(struct svm_space_info) */

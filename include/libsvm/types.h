@@ -26,11 +26,12 @@ struct svm_fence;
 
 /* Where bytes are stored. */
 enum svm_location_kind {
-	SVM_LOCATION_NONE = 0,		    /* no preference; id is 0 */
-	SVM_LOCATION_HOST = 1,		    /* host memory, any NUMA node; id is 0 */
-	SVM_LOCATION_HOST_NUMA = 2,	    /* host memory of NUMA node id */
-	SVM_LOCATION_HOST_NUMA_CURRENT = 3, /* the node of the calling thread, resolved in the call; id is 0 */
-	SVM_LOCATION_DEVICE = 4,	    /* memory of the device whose svm_device_id() is id */
+	SVM_LOCATION_NONE = 0,	    /* no preference; id is 0 */
+	SVM_LOCATION_HOST = 1,	    /* host memory, any NUMA node; id is 0 */
+	SVM_LOCATION_HOST_NUMA = 2, /* host memory of NUMA node id */
+	SVM_LOCATION_HOST_NUMA_CURRENT =
+		3,		 /* the node of the calling thread, resolved in the call; id is 0 */
+	SVM_LOCATION_DEVICE = 4, /* memory of the device whose svm_device_id() is id */
 };
 
 struct svm_location {
@@ -52,12 +53,14 @@ enum svm_outcome_reason {
 	SVM_REASON_NO_DEVICE_ATOMICS = 3, /* a device has no atomics on that memory */
 	SVM_REASON_NO_SUCH_DEVICE = 4,	  /* not open in this space */
 	SVM_REASON_NO_SUCH_NODE = 5,	  /* no such NUMA node, or no memory on it */
-	SVM_REASON_OVERRIDDEN = 6,	  /* another hint on the span goes first (contract: pinned, read mostly, preferred) */
-	SVM_REASON_REGISTERED = 7,	  /* memory the application brought cannot change to shared storage */
-	SVM_REASON_NO_ENGINE = 8,	  /* the device has no engine to do it with */
-	SVM_REASON_PINNED = 9,		  /* pages are pinned or held elsewhere */
-	SVM_REASON_NO_MEMORY = 10,	  /* the target memory is full */
-	SVM_REASON_SINGLE_NODE = 11,	  /* the kernel cannot place memory by node here */
+	SVM_REASON_OVERRIDDEN =
+		6, /* another hint on the span goes first (contract: pinned, read mostly, preferred) */
+	SVM_REASON_REGISTERED =
+		7, /* memory the application brought cannot change to shared storage */
+	SVM_REASON_NO_ENGINE = 8,    /* the device has no engine to do it with */
+	SVM_REASON_PINNED = 9,	     /* pages are pinned or held elsewhere */
+	SVM_REASON_NO_MEMORY = 10,   /* the target memory is full */
+	SVM_REASON_SINGLE_NODE = 11, /* the kernel cannot place memory by node here */
 };
 
 struct svm_outcome {

@@ -402,11 +402,11 @@ static void *use(void *arg)
 
 	while (!u->stop) {
 		for (uint64_t at = 0; at < 2 * MIB; at += PAGE) {
-			uint64_t word = *(volatile uint64_t *)(u->map + at);
+			uint64_t *word = (uint64_t *)(u->map + at);
 
-			if (word != fixture_word(1, at / 8))
+			if (__atomic_load_n(word, __ATOMIC_RELAXED) != fixture_word(1, at / 8))
 				u->n_wrong++;
-			*(volatile uint64_t *)(u->map + at) = fixture_word(1, at / 8);
+			__atomic_store_n(word, fixture_word(1, at / 8), __ATOMIC_RELAXED);
 		}
 		u->n_rounds++;
 	}
