@@ -369,6 +369,7 @@ void svm_job_release(struct svm_job *job, struct svm_fence *done)
 		svm_fence_get(done);
 		job->release_fence = done;
 		job->release_waiter.fn = release_now;
+		job->release_waiter.first = true;
 		if (!svm_fence_add_waiter(done, &job->release_waiter, &status))
 			return;
 	}

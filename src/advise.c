@@ -162,6 +162,59 @@ static uint32_t refusal(int error, const struct svm_advice *advice)
 				  : SVM_REASON_NONE;
 }
 
+static void unmap_done(struct svm_request *request)
+{
+	struct svm_ctx *ctx = request->data;
+
+	svm_pool_put(&ctx->request_pool, request);
+}
+
+/* LOCKING: tree, block. */
+static bool maps_in_place(const struct svm_block *block, uint32_t agent,
+			  const struct svm_mask *pages)
+{
+	const struct svm_block_device *entry = svm_block_device_of(block, agent);
+
+	return entry && svm_mask_intersects(&entry->agent.remote, pages);
+}
+
+/* Pages are to live with agent, a device, which maps them in host memory: it loses that mapping, so that its next
+ * access brings them. Nobody waits for it, and what is in use stays. */
+static void unmap_in_place(struct svm_ctx *ctx, uint32_t agent, uint64_t start, uint64_t end)
+{
+	for (uint64_t addr = start; addr < end;
+	     addr = svm_align_down(addr, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE) {
+		struct svm_request *request = svm_pool_get(&ctx->request_pool);
+		struct svm_block *block;
+		bool mapped = false;
+
+		if (!request)
+			return;
+		svm_rwlock_read(&ctx->tree_lock);
+		block = svm_block_find(ctx, addr);
+		if (block) {
+			svm_block_pages(block, start, end, &request->pages);
+			svm_lock(&block->lock);
+			mapped = maps_in_place(block, agent, &request->pages);
+			svm_unlock(&block->lock);
+		}
+		if (mapped) {
+			request->block = block;
+			request->kind = SVM_REQUEST_UNMAP;
+			request->flags = SVM_REQUEST_TRY;
+			request->agent = agent;
+			request->done = unmap_done;
+			request->data = ctx;
+			svm_request_queue(request);
+		}
+		svm_rwlock_unlock(&ctx->tree_lock);
+		if (mapped)
+			svm_block_run(block);
+		else
+			svm_pool_put(&ctx->request_pool, request);
+	}
+}
+
 int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 	       const struct svm_advice *advice, size_t n_advice, struct svm_outcome *outcomes)
 {
@@ -195,6 +248,10 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 	if (r == 0)
 		r = svm_range_update(ctx, start, end, copy, n_advice, 0);
 	svm_rwlock_unlock(&ctx->tree_lock);
+	for (size_t i = 0; i < n_advice && r == 0; i++)
+		if (copy[i].kind == SVM_ADVICE_PREFERRED_LOCATION &&
+		    copy[i].location.kind == SVM_LOCATION_DEVICE)
+			unmap_in_place(ctx, copy[i].location.id + 1u, start, end);
 	for (size_t i = 0; i < n_advice && outcomes; i++)
 		outcomes[i] = found[i];
 	return r;

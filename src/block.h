@@ -51,6 +51,7 @@ enum svm_request_kind {
 	SVM_REQUEST_SETTLE = 5, /* done once all requests before it are */
 	SVM_REQUEST_POISON =
 		6, /* CPU touches of pages get a signal: nothing is there, or it cannot be had */
+	SVM_REQUEST_UNMAP = 7, /* the device agent loses its mappings of host memory in place */
 };
 
 #define SVM_REQUEST_TRY \
@@ -61,6 +62,7 @@ enum svm_request_kind {
 #define SVM_REQUEST_UNMANAGED \
 	(1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
 #define SVM_REQUEST_PATIENT (1u << 3) /* ACCESS: wait also for what is held and not released */
+#define SVM_REQUEST_GONE    (1u << 5) /* DISCARD: the application unmapped the pages: what is there is not ours */
 
 struct svm_request {
 	struct svm_list node; /* block->queue, then the list of those done */
@@ -75,6 +77,8 @@ struct svm_request {
 	bool place; /* ACCESS by the CPU: pages go to numa_node */
 	bool placed;
 	int numa_node;
+	uint32_t n_again;  /* times that the address space was changing */
+	uint64_t again_ns; /* not 0: try again then */
 	uint16_t followers;	 /* devices (by id) to map for when it is done */
 	struct svm_mask pages;	 /* what is wanted */
 	struct svm_mask left;	 /* of that, not dealt with yet */

@@ -344,7 +344,7 @@ int svm_device_new(struct svm_ctx *ctx, const char *name, struct svm_device **re
 	struct svm_device *device;
 	int r;
 
-	if (strlen(name) >= SVM_NAME_LENGTH * 2u)
+	if (strlen(name) >= (size_t)SVM_NAME_LENGTH * 2u)
 		return -EINVAL;
 	device = svm_arena_map(sizeof(*device));
 	if (!device)

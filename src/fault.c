@@ -155,6 +155,7 @@ static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool u
 		if (block) {
 			request->block = block;
 			request->kind = SVM_REQUEST_DISCARD;
+			request->flags = unmapped ? SVM_REQUEST_GONE : 0;
 			request->done = forget_done;
 			request->data = ctx;
 			svm_block_pages(block, start, end, &request->pages);

@@ -63,6 +63,23 @@ static void raise_event(const struct svm_fence *fence)
 		svm_error(&fence->ctx->log, "fence: eventfd refuses its event");
 }
 
+/*
+ * What an access held is free when those who sleep on its fence find it signalled; work that comes
+ * after the fence does not end before that.
+ */
+static void run_waiters(struct svm_list *ready, int status, bool first)
+{
+	svm_list_for_each_safe(node, tmp, ready) {
+		struct svm_fence_waiter *waiter =
+			svm_list_entry(node, struct svm_fence_waiter, node);
+
+		if (first && !waiter->first)
+			continue;
+		svm_list_del(node);
+		waiter->fn(waiter, status);
+	}
+}
+
 bool svm_fence_complete(struct svm_fence *fence, int status)
 {
 	struct svm_list ready;
@@ -77,20 +94,14 @@ bool svm_fence_complete(struct svm_fence *fence, int status)
 	fence->status = status;
 	svm_list_splice_tail(&ready, &fence->waiters);
 	svm_unlock(&fence->lock);
-	/* Waiters first: what an access held is free when those who sleep on its fence find it signalled. */
-	svm_list_for_each_safe(node, tmp, &ready) {
-		struct svm_fence_waiter *waiter =
-			svm_list_entry(node, struct svm_fence_waiter, node);
-
-		svm_list_del(node);
-		waiter->fn(waiter, status);
-	}
+	run_waiters(&ready, status, true);
 	svm_lock(&fence->lock);
 	fence->signalled = true;
 	if (fence->event_fd >= 0)
 		raise_event(fence);
 	pthread_cond_broadcast(&fence->cond);
 	svm_unlock(&fence->lock);
+	run_waiters(&ready, status, false);
 	return true;
 }
 

@@ -949,6 +949,17 @@ int svm_host_drop(struct svm_host *host, struct svm_host_block *block, const str
 	return ops_of(block)->release(host, block, &stored);
 }
 
+int svm_host_forget(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages)
+{
+	struct svm_mask stored;
+
+	svm_mask_andnot(&block->cpu, pages);
+	svm_mask_andnot(&block->cpu_ro, pages);
+	svm_mask_andnot(&block->poison, pages);
+	stored = svm_mask_both(pages, &block->back);
+	return ops_of(block)->release(host, block, &stored);
+}
+
 /* Move pages that exist. addresses are those of one mapping each. */
 static int move_pages_to(void **addresses, unsigned int n, int node)
 {

@@ -702,7 +702,7 @@ static int remove_pin(struct svm_space *space, const void *addr, uint64_t size,
 
 int svm_pin(struct svm_space *space, void *addr, uint64_t size, struct svm_location location)
 {
-	struct svm_job *job;
+	struct svm_job *job = NULL;
 	uint64_t start;
 	uint64_t end;
 	uint32_t agent;

@@ -10,6 +10,10 @@
  * (fault_around_bytes, mm/memory.c). */
 #define POPULATE_UNIT UINT64_C(65536)
 
+/* How long to wait where the address space is changing, and how often: a second in all. */
+#define AGAIN_NS UINT64_C(200000)
+#define AGAIN_MAX 5000u
+
 enum verdict {
 	VERDICT_DONE,  /* request->status says how */
 	VERDICT_WAIT,  /* something in the way passes by itself */
@@ -101,10 +105,26 @@ static enum verdict done(struct svm_request *request, int status)
 	return VERDICT_DONE;
 }
 
+/* A pin on a device lasts as long as the application likes: who asks for its pages is told at once. */
+static bool is_pinned_elsewhere(const struct svm_request *request)
+{
+	svm_list_for_each(node, &request->block->holds) {
+		const struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
+
+		if (hold->store && !hold->dead && hold->agent != request->agent &&
+		    svm_mask_intersects(&hold->pages, &request->pages))
+			return true;
+	}
+	return false;
+}
+
 static enum verdict conflict_verdict(struct svm_request *request, enum conflict conflict)
 {
 	if (conflict == CONFLICT_PASSES)
 		return request->flags & SVM_REQUEST_TRY ? done(request, -EAGAIN) : VERDICT_WAIT;
+	if (request->kind == SVM_REQUEST_ACCESS && request->cause == SVM_CAUSE_ACQUIRE &&
+	    is_pinned_elsewhere(request))
+		return done(request, request->agent == SVM_AGENT_CPU ? -EBUSY : -ENOLINK);
 	/* A touch has nobody to tell; everyone else is told. */
 	if (request->kind == SVM_REQUEST_ACCESS &&
 	    (request->cause == SVM_CAUSE_FAULT || (request->flags & SVM_REQUEST_PATIENT)))
@@ -146,7 +166,7 @@ static uint32_t can_copy(const struct svm_block *block, uint32_t dest)
 	const struct svm_device *to = svm_device_of(block->ctx, dest);
 	uint32_t locations = 1u;
 
-	if (dest == SVM_LOC_HOST)
+	if (dest == SVM_LOC_HOST || !to)
 		return ~0u;
 	for (uint32_t l = 1; l < SVM_AGENTS; l++) {
 		const struct svm_block_device *entry = svm_block_device_of(block, l);
@@ -555,6 +575,17 @@ static void nap_is_over(struct svm_timer *timer)
 	svm_block_run(block);
 }
 
+/* LOCKING: block. Look at it again then, or earlier. */
+static void nap_until(struct svm_block *block, uint64_t end)
+{
+	if (block->napping)
+		return;
+	block->napping = true;
+	block->n_runners++;
+	block->nap.fire = nap_is_over;
+	svm_loop_set_timer(svm_ctx_loop(block->ctx, block->base), &block->nap, end);
+}
+
 /* Agents pull the block to and fro, and it cannot be shared in place: each gets it for a while. */
 static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts at,
 		       enum svm_coh_mode mode, uint64_t now)
@@ -568,12 +599,7 @@ static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts a
 	end = svm_history_nap(&block->history, request->agent, now);
 	if (end == 0)
 		return false;
-	if (!block->napping) {
-		block->napping = true;
-		block->n_runners++;
-		block->nap.fire = nap_is_over;
-		svm_loop_set_timer(svm_ctx_loop(block->ctx, block->base), &block->nap, end);
-	}
+	nap_until(block, end);
 	return true;
 }
 
@@ -864,6 +890,21 @@ static enum verdict serve_poison(struct svm_request *request, struct svm_transit
 	return start_simple(request, SVM_TRANSITION_POISON, ret_t);
 }
 
+static enum verdict serve_unmap(struct svm_request *request, struct svm_transition **ret_t)
+{
+	const struct svm_block_device *entry =
+		svm_block_device_of(request->block, request->agent);
+	struct svm_goal goal = { .kind = SVM_GOAL_UNMAP, .agent = request->agent };
+
+	if (!entry)
+		return done(request, 0);
+	svm_mask_and(&request->left, &entry->agent.remote);
+	if (svm_mask_empty(&request->left))
+		return done(request, 0);
+	goal.pages = request->left;
+	return start_goal(request, &goal, ret_t);
+}
+
 /* LOCKING: tree, block. One look at one request. */
 static enum verdict serve_one(struct svm_request *request, struct svm_transition **ret_t)
 {
@@ -884,6 +925,8 @@ static enum verdict serve_one(struct svm_request *request, struct svm_transition
 		return serve_home(request, ret_t);
 	case SVM_REQUEST_POISON:
 		return serve_poison(request, ret_t);
+	case SVM_REQUEST_UNMAP:
+		return serve_unmap(request, ret_t);
 	case SVM_REQUEST_SETTLE:
 		/* Those that are about to run the block end this one too, if they come later. */
 		return request->node.prev == &request->block->queue &&
@@ -892,6 +935,34 @@ static enum verdict serve_one(struct svm_request *request, struct svm_transition
 			       : VERDICT_WAIT;
 	}
 	return done(request, -EINVAL);
+}
+
+/*
+ * LOCKING: block. The application's memory is changing (munmap, MADV_DONTNEED): the kernel refuses until the event has
+ * been read and the application goes on, which may take turns of the loop and of the scheduler. A fault comes again by
+ * itself.
+ */
+static bool tries_again(struct svm_request *request, int error)
+{
+	if (error != -EAGAIN || (request->flags & SVM_REQUEST_TRY) || request->n_again == AGAIN_MAX ||
+	    (request->kind == SVM_REQUEST_ACCESS && request->cause == SVM_CAUSE_FAULT))
+		return false;
+	request->n_again++;
+	request->again_ns = svm_sys->clock_ns() + AGAIN_NS;
+	return true;
+}
+
+/* LOCKING: block. It does not, yet; nobody may overtake it, who would see what it is to take away. */
+static bool waits_to_try(struct svm_request *request)
+{
+	if (request->again_ns == 0)
+		return false;
+	if (svm_sys->clock_ns() >= request->again_ns) {
+		request->again_ns = 0;
+		return false;
+	}
+	nap_until(request->block, request->again_ns);
+	return true;
 }
 
 /* LOCKING: tree, block. Serve the queue until a transition has to run; requests that are done move to finished. */
@@ -904,6 +975,8 @@ static struct svm_transition *schedule(struct svm_block *block, struct svm_list 
 
 		if (request->waits_for_space)
 			continue;
+		if (waits_to_try(request))
+			return NULL;
 		do {
 			verdict = serve_one(request, &t);
 		} while (verdict == VERDICT_AGAIN);
@@ -1019,7 +1092,7 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 	block->busy = false;
 	request->served = true;
 	/* Loss of a device concerns those who want that device; the others find the pages elsewhere, or poisoned. */
-	if (ends_by_loss(block, error))
+	if (ends_by_loss(block, error) || tries_again(request, error))
 		error = 0;
 	else if (error == 0 && request->kind == SVM_REQUEST_LEAVE)
 		svm_history_evicted(&block->history, svm_sys->clock_ns());

@@ -2,16 +2,19 @@
 #include "transition.h"
 
 #include "sys.h"
+#include <assert.h>
 #include <errno.h>
 
 /* Binds and copies given to a backend at a time: bounds the stack. */
 #define BATCH 32u
 
+/* The entries of all agents of a step exist as long as it runs. */
 static struct svm_device *device_of(const struct svm_transition *t, uint32_t agent)
 {
 	const struct svm_block_device *entry = svm_block_device_of(t->block, agent);
 
-	return entry ? entry->device : NULL;
+	assert(entry && entry->device);
+	return entry->device;
 }
 
 static void resume(struct svm_transition *t)
@@ -229,39 +232,42 @@ struct copy_batch {
 	int result;
 };
 
-static int cpu_end(const struct svm_copy_end *end, struct svm_device *device, char **ret_addr)
+/* An end of a copy as the CPU reaches it. NULL: *ret_error says why not. */
+static char *cpu_end(const struct svm_copy_end *end, struct svm_device *device, int *ret_error)
 {
-	void *map;
-	int r;
+	void *map = NULL;
 
-	if (end->host) {
-		*ret_addr = end->host;
-		return 0;
+	if (end->host)
+		return end->host;
+	*ret_error = device->ops.chunk_map(end->peer_dev, end->chunk, &map);
+	if (*ret_error < 0)
+		return NULL;
+	if (!map) {
+		*ret_error = -EIO; /* the backend breaks its contract */
+		return NULL;
 	}
-	r = device->ops.chunk_map(end->peer_dev, end->chunk, &map);
-	if (r == 0)
-		*ret_addr = (char *)map + end->offset;
-	return r;
+	return (char *)map + end->offset;
 }
 
-/* The CPU does it, through visible device memory: no engine, or the device died and its memory did not. */
+/* The CPU does it, through visible device memory: no engine, or the device died and its memory did
+ * not. */
 static int copy_by_cpu(struct copy_batch *batch)
 {
 	for (size_t i = 0; i < batch->n; i++) {
 		const struct svm_copy *copy = &batch->copies[i];
-		char *dst = NULL;
-		char *src = NULL;
-		int r = cpu_end(&copy->dst, batch->device, &dst);
+		int error = 0;
+		char *dst = cpu_end(&copy->dst, batch->device, &error);
+		const char *src;
 
-		if (r < 0)
-			return r;
+		if (!dst)
+			return error;
 		if (!copy->src.host && !copy->src.peer_dev) {
 			memset(dst, 0, copy->size);
 			continue;
 		}
-		r = cpu_end(&copy->src, batch->device, &src);
-		if (r < 0)
-			return r;
+		src = cpu_end(&copy->src, batch->device, &error);
+		if (!src)
+			return error;
 		memcpy(dst, src, copy->size);
 	}
 	return 0;
@@ -358,6 +364,8 @@ static int heal(struct svm_transition *t)
 {
 	struct svm_mask healed = t->block->host.poison;
 
+	if (t->request->flags & SVM_REQUEST_GONE)
+		return 0;
 	svm_mask_and(&healed, &t->step.pages);
 	if (svm_mask_empty(&healed))
 		return 0;
@@ -460,8 +468,12 @@ static void give_back(struct svm_transition *t)
 	struct svm_block *block = t->block;
 
 	if (t->step.discard) {
-		int r = svm_host_drop(&block->ctx->host, &block->host, &t->step.pages, true);
+		int r;
 
+		if (t->request->flags & SVM_REQUEST_GONE)
+			r = svm_host_forget(&block->ctx->host, &block->host, &t->step.pages);
+		else
+			r = svm_host_drop(&block->ctx->host, &block->host, &t->step.pages, true);
 		note_status(t, r);
 	}
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
