@@ -195,7 +195,8 @@ static void unmap_in_place(struct svm_ctx *ctx, uint32_t agent, uint64_t start, 
 		if (block) {
 			svm_block_pages(block, start, end, &request->pages);
 			svm_lock(&block->lock);
-			mapped = maps_in_place(block, agent, &request->pages);
+			/* A transition may be about to map them. */
+			mapped = block->busy || maps_in_place(block, agent, &request->pages);
 			svm_unlock(&block->lock);
 		}
 		if (mapped) {

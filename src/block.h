@@ -62,7 +62,8 @@ enum svm_request_kind {
 #define SVM_REQUEST_UNMANAGED \
 	(1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
 #define SVM_REQUEST_PATIENT (1u << 3) /* ACCESS: wait also for what is held and not released */
-#define SVM_REQUEST_GONE    (1u << 5) /* DISCARD: the application unmapped the pages: what is there is not ours */
+#define SVM_REQUEST_GONE \
+	(1u << 5) /* DISCARD: the application unmapped the pages: what is there is not ours */
 
 struct svm_request {
 	struct svm_list node; /* block->queue, then the list of those done */
@@ -77,8 +78,8 @@ struct svm_request {
 	bool place; /* ACCESS by the CPU: pages go to numa_node */
 	bool placed;
 	int numa_node;
-	uint32_t n_again;  /* times that the address space was changing */
-	uint64_t again_ns; /* not 0: try again then */
+	uint32_t n_again;	 /* times that the address space was changing */
+	uint64_t again_ns;	 /* not 0: try again then */
 	uint16_t followers;	 /* devices (by id) to map for when it is done */
 	struct svm_mask pages;	 /* what is wanted */
 	struct svm_mask left;	 /* of that, not dealt with yet */

@@ -151,6 +151,9 @@ static int look_at_all(struct svm_device *device)
 		lost = lost ? lost : r;
 	}
 	svm_unlock(&device->lock);
+	/* Whoever is told of a failure that ended the device finds it lost. */
+	if (lost)
+		svm_device_lose(device, lost);
 	run_waiters(&ready);
 	return lost;
 }
@@ -235,9 +238,9 @@ bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
 	svm_unlock(&device->lock);
 	if (first && point->timeline != SVM_TIMELINE_WORK && !device->watchdog.armed)
 		arm_watchdog(device);
-	run_waiters(&ready);
 	if (lost)
 		svm_device_lose(device, lost);
+	run_waiters(&ready);
 	return done;
 }
 

@@ -91,6 +91,7 @@ static void cpu_fault_done(struct svm_request *request)
 	trace_fault(ctx, SVM_EVENT_REFUSED, ~0u, addr, (uint64_t)-request->status);
 	again = (struct svm_request){ .block = block,
 				      .kind = SVM_REQUEST_POISON,
+				      .write = request->write,
 				      .flags = request->status == -ENOENT ? SVM_REQUEST_UNMANAGED
 									  : 0,
 				      .pages = request->pages,

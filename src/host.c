@@ -949,7 +949,8 @@ int svm_host_drop(struct svm_host *host, struct svm_host_block *block, const str
 	return ops_of(block)->release(host, block, &stored);
 }
 
-int svm_host_forget(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages)
+int svm_host_forget(struct svm_host *host, struct svm_host_block *block,
+		    const struct svm_mask *pages)
 {
 	struct svm_mask stored;
 

@@ -112,7 +112,8 @@ int svm_host_drop(struct svm_host *host, struct svm_host_block *block, const str
 
 /* The application has unmapped pages of registered memory: their addresses may be somebody else's by now, and are not
  * touched. The stash of the pages is given back. */
-int svm_host_forget(struct svm_host *host, struct svm_host_block *block, const struct svm_mask *pages);
+int svm_host_forget(struct svm_host *host, struct svm_host_block *block,
+		    const struct svm_mask *pages);
 
 /* Private to shared. The CPU has no access to any page of the block; bytes of valid pages are kept, others
  * given up. On error the block is as before. */

@@ -11,7 +11,7 @@
 #define POPULATE_UNIT UINT64_C(65536)
 
 /* How long to wait where the address space is changing, and how often: a second in all. */
-#define AGAIN_NS UINT64_C(200000)
+#define AGAIN_NS  UINT64_C(200000)
 #define AGAIN_MAX 5000u
 
 enum verdict {
@@ -323,6 +323,7 @@ static enum verdict handle_loss(struct svm_request *request, struct svm_block_de
 		t = transition_new(request, SVM_TRANSITION_STEP);
 		entry->given_up = true;
 		if (t && svm_coh_plan(&block->coh, &goal, &t->step)) {
+			t->for_loss = true;
 			*ret_t = t;
 			return VERDICT_START;
 		}
@@ -351,6 +352,7 @@ static enum verdict handle_loss(struct svm_request *request, struct svm_block_de
 	t = transition_new(request, SVM_TRANSITION_POISON);
 	if (!t)
 		return VERDICT_AGAIN; /* a CPU touch comes as a fault, and is poisoned then */
+	t->for_loss = true;
 	t->step.pages = poisoned;
 	*ret_t = t;
 	return VERDICT_START;
@@ -616,8 +618,15 @@ static bool may_convert(const struct svm_block *block)
 
 static bool may_move_instead(const struct svm_request *request, const struct svm_range *range)
 {
-	return !(request->flags & (SVM_REQUEST_IN_PLACE | SVM_REQUEST_TO_HOST)) &&
+	return !(request->flags & SVM_REQUEST_IN_PLACE) &&
 	       range->hints.migration != SVM_MIGRATE_NEVER;
+}
+
+/* Its pages should be in its own memory: no mapping in place is to keep them from it. */
+static bool prefers_device(const struct svm_range *range, uint32_t agent)
+{
+	return range->hints.preferred.kind == SVM_LOCATION_DEVICE &&
+	       range->hints.preferred.id == agent - 1u;
 }
 
 /* Plan for the first page that is left, with all others of the block that are in the same case. */
@@ -654,7 +663,8 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 		svm_mask_andnot(&request->left, &group);
 		return VERDICT_AGAIN;
 	}
-	if ((request->flags & SVM_REQUEST_IN_PLACE) && at != SVM_AT_HOST) {
+	if ((request->flags & SVM_REQUEST_IN_PLACE) &&
+	    (at != SVM_AT_HOST || prefers_device(range, request->agent))) {
 		svm_mask_and(&group, &request->left);
 		svm_mask_andnot(&request->left, &group);
 		return VERDICT_AGAIN;
@@ -696,7 +706,11 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 		}
 	}
 	if (action.mode == SVM_COH_REMOTE && block->host.kind == SVM_HOST_PRIVATE) {
-		if (!may_move_instead(request, range) || may_convert(block))
+		if (may_convert(block))
+			return start_convert(request, ret_t);
+		if (request->flags & SVM_REQUEST_TO_HOST)
+			return done(request, -ENOSPC); /* which is why it was asked for */
+		if (!may_move_instead(request, range))
 			return start_convert(request, ret_t);
 		action.mode = SVM_COH_MIGRATE;
 	}
@@ -878,8 +892,25 @@ static enum verdict serve_home(struct svm_request *request, struct svm_transitio
 	return start_goal(request, &goal, ret_t);
 }
 
+/* Pages that the CPU may read and nobody holds for it: the mapping goes with the write that failed. */
+static void take_read_only(const struct svm_request *request, struct svm_step *step)
+{
+	const struct svm_block *block = request->block;
+	struct svm_mask *revoke = &step->revoke[SVM_AGENT_CPU];
+
+	*revoke = request->pages;
+	svm_mask_and(revoke, &block->cpu.map_r);
+	svm_mask_andnot(revoke, &block->cpu.map_w);
+	step->stops = svm_mask_empty(revoke) ? 0 : 1u;
+	if (find_conflict(block, step) == CONFLICT_NONE)
+		return;
+	svm_mask_zero(revoke);
+	step->stops = 0;
+}
+
 static enum verdict serve_poison(struct svm_request *request, struct svm_transition **ret_t)
 {
+	enum verdict verdict;
 	if (svm_mask_empty(&request->left))
 		return done(request, 0);
 	/* Late news of a touch of what was freed since, and given out again: that one is served like any other. */
@@ -887,13 +918,15 @@ static enum verdict serve_poison(struct svm_request *request, struct svm_transit
 	    svm_mask_intersects(&request->left, &request->block->managed))
 		return done(request, -EAGAIN);
 	svm_mask_zero(&request->left);
-	return start_simple(request, SVM_TRANSITION_POISON, ret_t);
+	verdict = start_simple(request, SVM_TRANSITION_POISON, ret_t);
+	if (verdict == VERDICT_START && request->write)
+		take_read_only(request, &(*ret_t)->step);
+	return verdict;
 }
 
 static enum verdict serve_unmap(struct svm_request *request, struct svm_transition **ret_t)
 {
-	const struct svm_block_device *entry =
-		svm_block_device_of(request->block, request->agent);
+	const struct svm_block_device *entry = svm_block_device_of(request->block, request->agent);
 	struct svm_goal goal = { .kind = SVM_GOAL_UNMAP, .agent = request->agent };
 
 	if (!entry)
@@ -944,7 +977,8 @@ static enum verdict serve_one(struct svm_request *request, struct svm_transition
  */
 static bool tries_again(struct svm_request *request, int error)
 {
-	if (error != -EAGAIN || (request->flags & SVM_REQUEST_TRY) || request->n_again == AGAIN_MAX ||
+	if (error != -EAGAIN || (request->flags & SVM_REQUEST_TRY) ||
+	    request->n_again == AGAIN_MAX ||
 	    (request->kind == SVM_REQUEST_ACCESS && request->cause == SVM_CAUSE_FAULT))
 		return false;
 	request->n_again++;
@@ -1029,7 +1063,10 @@ static void follow(const struct svm_request *request)
 		follower->flags = SVM_REQUEST_TRY | SVM_REQUEST_IN_PLACE;
 		follower->agent = a;
 		follower->cause = SVM_CAUSE_ACQUIRE;
-		follower->pages = request->pages;
+		/* Also what came along with them: it is of the same range. */
+		follower->pages = request->moved;
+		svm_mask_and(&follower->pages, &block->managed);
+		svm_mask_or(&follower->pages, &request->pages);
 		follower->done = follow_done;
 		follower->data = device;
 		svm_request_queue(follower);
@@ -1090,9 +1127,10 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 
 	svm_trace_count(&block->ctx->trace, SVM_COUNT_TRANSITIONS, 1);
 	block->busy = false;
-	request->served = true;
-	/* Loss of a device concerns those who want that device; the others find the pages elsewhere, or poisoned. */
-	if (ends_by_loss(block, error) || tries_again(request, error))
+	request->served |= !t->for_loss;
+	/* What could not be saved or poisoned is dealt with when it is touched. Loss of a device concerns those who
+	 * want that device; the others find the pages elsewhere, or poisoned. */
+	if (t->for_loss || ends_by_loss(block, error) || tries_again(request, error))
 		error = 0;
 	else if (error == 0 && request->kind == SVM_REQUEST_LEAVE)
 		svm_history_evicted(&block->history, svm_sys->clock_ns());

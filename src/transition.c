@@ -37,17 +37,24 @@ static void note_status(struct svm_transition *t, int status)
 		t->error = status;
 }
 
-/* Start waiting for a device's point; or for its queue, after -EAGAIN. */
+/* What became of a stage's part for a device. */
+static int status_of(const struct svm_transition *t, uint32_t agent)
+{
+	return t->refused[agent] ? t->refused[agent] : t->waiters[agent].status;
+}
+
+/*
+ * Start waiting for a device's point; or for its queue, after -EAGAIN. After another error, too: what the
+ * device took before it still uses the block's storage.
+ */
 static void wait_for(struct svm_transition *t, struct svm_device *device, int result,
 		     const struct svm_point *point)
 {
 	struct svm_point_waiter *waiter = &t->waiters[device->agent];
 	bool reached;
 
-	if (result < 0 && result != -EAGAIN) {
-		waiter->status = result;
-		return;
-	}
+	if (result < 0 && result != -EAGAIN)
+		t->refused[device->agent] = result;
 	waiter->fn = point_reached;
 	waiter->data = t;
 	atomic_fetch_add(&t->pending, 1u);
@@ -81,9 +88,10 @@ static void bind_flush(struct bind_batch *batch)
 	}
 	r = svm_device_bind(batch->device, batch->binds, batch->n, &point);
 	batch->n = 0;
-	batch->point = point;
 	if (r < 0)
 		batch->result = r;
+	else
+		batch->point = point;
 }
 
 static struct svm_bind *bind_add(struct bind_batch *batch)
@@ -210,13 +218,13 @@ static void stopped(struct svm_transition *t)
 		if (!(t->step.stops & (1u << a)))
 			continue;
 		entry = svm_block_device_of(t->block, a);
-		if (t->waiters[a].status < 0 && !svm_device_is_lost(entry->device)) {
+		if (status_of(t, a) < 0 && !svm_device_is_lost(entry->device)) {
 			/* Who knows which of them took effect: on record they all are as they were. */
 			svm_mask_or(&entry->doubtful, &t->step.revoke[a]);
 			svm_mask_or(&entry->doubtful, &t->step.protect[a]);
 			svm_mask_zero(&t->step.revoke[a]);
 			svm_mask_zero(&t->step.protect[a]);
-			note_status(t, t->waiters[a].status);
+			note_status(t, status_of(t, a));
 		}
 		svm_mask_andnot(&entry->doubtful, &t->step.revoke[a]);
 	}
@@ -288,10 +296,10 @@ static void copy_flush(struct copy_batch *batch)
 	else
 		r = svm_device_copies(batch->device, batch->copies, batch->n, batch->flags, &point);
 	batch->n = 0;
-	if (point.value)
-		batch->point = point;
 	if (r < 0)
 		batch->result = r;
+	else if (point.value)
+		batch->point = point;
 }
 
 static struct svm_copy_end end_of(const struct svm_transition *t, uint32_t loc, unsigned int page)
@@ -433,7 +441,7 @@ static void stage_copy(struct svm_transition *t)
 static void copied(struct svm_transition *t)
 {
 	for (uint32_t a = 1; a < SVM_AGENTS; a++)
-		note_status(t, t->waiters[a].status);
+		note_status(t, status_of(t, a));
 }
 
 /* Stale host pages are kept as long as the cache has room: the bytes come back to pages that exist. */
@@ -463,6 +471,15 @@ static void account_stale(struct svm_transition *t)
 		atomic_fetch_add(&ctx->cache_bytes, delta);
 }
 
+/* The device neither keeps bytes of the block nor maps its chunk. */
+static bool is_unused(const struct svm_block_device *entry)
+{
+	struct svm_mask own = entry->agent.map_r;
+
+	svm_mask_andnot(&own, &entry->agent.remote);
+	return svm_mask_empty(&entry->agent.res) && svm_mask_empty(&own);
+}
+
 static void give_back(struct svm_transition *t)
 {
 	struct svm_block *block = t->block;
@@ -478,14 +495,11 @@ static void give_back(struct svm_transition *t)
 	}
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
 		struct svm_block_device *entry;
-		struct svm_mask own;
 
 		if (!(t->step.drops & (1u << a)))
 			continue;
 		entry = svm_block_device_of(block, a);
-		own = entry->agent.map_r;
-		svm_mask_andnot(&own, &entry->agent.remote);
-		if (svm_mask_empty(&entry->agent.res) && svm_mask_empty(&own))
+		if (is_unused(entry))
 			svm_store_detach(&entry->device->store, &entry->chunk);
 	}
 }
@@ -608,7 +622,7 @@ static void mapped(struct svm_transition *t)
 	if (t->step.agent == SVM_AGENT_NONE || t->step.agent == SVM_AGENT_CPU ||
 	    svm_mask_empty(&t->step.map))
 		return;
-	note_status(t, t->waiters[t->step.agent].status);
+	note_status(t, status_of(t, t->step.agent));
 	/* Some of it may be in place: on record it is, so that it will be taken away before the bytes move. */
 	commit(t, svm_coh_commit_map);
 	if (t->error)
@@ -654,12 +668,23 @@ static void convert(struct svm_transition *t)
 
 static void poison(struct svm_transition *t)
 {
+	struct svm_host *host = &t->block->ctx->host;
+	struct svm_host_block *hb = &t->block->host;
 	struct svm_mask pages = t->step.pages;
+	struct svm_mask mapped = pages;
 
-	/* What the CPU maps is there after all. */
-	svm_mask_andnot(&pages, &t->block->host.cpu);
+	/* A write that cannot be had has to fail, although the page can be read. */
+	if (t->step.stops) {
+		stop_cpu(t);
+		commit(t, svm_coh_commit_stop);
+	}
+	/* What the CPU maps otherwise is there after all: the touch is tried again. */
+	svm_mask_and(&mapped, &hb->cpu);
+	svm_mask_andnot(&pages, &hb->cpu);
+	if (!svm_mask_empty(&mapped))
+		note_status(t, svm_host_grant(host, hb, &mapped, false));
 	if (!svm_mask_empty(&pages))
-		note_status(t, svm_host_poison(&t->block->ctx->host, &t->block->host, &pages));
+		note_status(t, svm_host_poison(host, hb, &pages));
 }
 
 static void repair(struct svm_transition *t)
@@ -701,6 +726,13 @@ static void finish(struct svm_transition *t)
 
 		svm_store_give(&device->store, t->chunk);
 		t->has_chunk = false;
+	}
+	if (t->error) {
+		struct svm_block_device *entry = svm_block_device_of(t->block, t->step.dest);
+
+		/* Nothing came to be in it, so nothing would ever leave it and give it back. */
+		if (entry && entry->chunk.present && is_unused(entry))
+			svm_store_detach(&entry->device->store, &entry->chunk);
 	}
 	account_stale(t);
 }
@@ -780,7 +812,7 @@ bool svm_transition_run(struct svm_transition *t)
 		if (!may_wait(t->stage)) {
 			t->again = false;
 			for (uint32_t a = 0; a < SVM_AGENTS; a++)
-				t->waiters[a].status = 0;
+				t->waiters[a].status = t->refused[a] = 0;
 			atomic_store(&t->pending, 1u);
 			advance(t);
 			if (may_wait(t->stage) && atomic_fetch_sub(&t->pending, 1u) != 1u)

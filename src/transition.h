@@ -35,13 +35,15 @@ struct svm_transition {
 	struct svm_request *request; /* on whose behalf; it stays in the block's queue */
 	enum svm_transition_kind kind;
 	enum svm_stage stage;
-	bool urgent; /* somebody waits for this block alone */
-	bool again;  /* a queue was full: redo the stage after the wait */
+	bool urgent;   /* somebody waits for this block alone */
+	bool for_loss; /* made because a device died, not for what the request wants */
+	bool again;    /* a queue was full: redo the stage after the wait */
 	int error;
 	uint64_t chunk; /* storage for the destination, attached when needed */
 	bool has_chunk;
 	_Atomic uint32_t pending; /* waits under way, plus one for who sets them up */
 	struct svm_point_waiter waiters[SVM_AGENTS];
+	int refused[SVM_AGENTS]; /* why a device did not take all that the stage had for it; 0: it did */
 	struct svm_step step;
 	/* Called when it ends after having waited; block->busy is still set. */
 	void (*done)(struct svm_transition *transition);

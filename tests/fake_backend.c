@@ -10,11 +10,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGE	    ((uint64_t)SVM_PAGE_SIZE)
-#define BLOCK	    ((uint64_t)SVM_BLOCK_SIZE)
-#define MAX_PAGES   32768u /* of the window */
-#define MAX_COMMANDS 8192u /* per timeline */
-#define MAX_FAULTS  16u
+#define PAGE	     ((uint64_t)SVM_PAGE_SIZE)
+#define BLOCK	     ((uint64_t)SVM_BLOCK_SIZE)
+#define MAX_PAGES    32768u /* of the window */
+#define MAX_COMMANDS 8192u  /* per timeline */
+#define MAX_FAULTS   16u
+#define WORK_FAULT   (MAX_FAULTS - 1u) /* slot of the work at the head of its queue */
 /* Handles of chunks do not look like indices. */
 #define HANDLE(i) (UINT64_C(0xc0de0000) + (i))
 
@@ -83,7 +84,10 @@ static struct device {
 		bool dies;
 	} plan;
 	unsigned int n_wrong;
-} dev = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .event_fd = -1, .fault_fd = -1 };
+} dev = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	  .changed = PTHREAD_COND_INITIALIZER,
+	  .event_fd = -1,
+	  .fault_fd = -1 };
 
 /* LOCKING: dev.lock, here and in all static functions unless they say otherwise. */
 static void wrong(const char *what)
@@ -123,7 +127,7 @@ static void die(void)
 	for (unsigned int i = 0; i < MAX_FAULTS; i++) {
 		if (dev.faults[i].state == FAULT_FREE)
 			continue;
-		dev.faults[i].state = FAULT_ANSWERED;
+		dev.faults[i].state = i == WORK_FAULT ? FAULT_FREE : FAULT_ANSWERED;
 		dev.faults[i].status = -ENODEV;
 	}
 	raise_fd(dev.event_fd);
@@ -138,7 +142,8 @@ static int enter(enum fake_op op)
 	pthread_cond_broadcast(&dev.changed);
 	if (op != FAKE_OPEN && !dev.is_open)
 		wrong("an op of a device that is not open");
-	if (dev.plan.first && dev.plan.op == op && n >= dev.plan.first && n - dev.plan.first < dev.plan.n_times) {
+	if (dev.plan.first && dev.plan.op == op && n >= dev.plan.first &&
+	    n - dev.plan.first < dev.plan.n_times) {
 		if (dev.plan.dies) {
 			die();
 		} else {
@@ -186,7 +191,8 @@ static int fake_open(const struct svm_backend_open *args, void **ret_dev)
 
 	pthread_mutex_lock(&dev.lock);
 	r = enter(FAKE_OPEN);
-	if (r == 0 && (dev.is_open || args->window_size / PAGE > MAX_PAGES || fake.n_chunks > FAKE_MAX_CHUNKS))
+	if (r == 0 && (dev.is_open || args->window_size / PAGE > MAX_PAGES ||
+		       fake.n_chunks > FAKE_MAX_CHUNKS))
 		r = -ENOSPC;
 	if (r < 0)
 		goto unlock;
@@ -398,18 +404,36 @@ static char *translate(uint64_t addr, bool write)
 	return pte->at + addr % PAGE;
 }
 
-static void do_work(const struct svm_work *work)
+static void work_misses(uint64_t addr, bool write)
+{
+	struct fault *fault = &dev.faults[WORK_FAULT];
+
+	if (!(fake.caps & SVM_CAP_FAULTS)) {
+		die();
+		return;
+	}
+	if (fault->state != FAULT_FREE)
+		return;
+	*fault = (struct fault){ .state = FAULT_NEW,
+				 .addr = addr,
+				 .access = write ? SVM_ACCESS_WRITE : SVM_ACCESS_READ };
+	raise_fd(dev.fault_fd);
+}
+
+/* False: it waits for a page, and is done once more when that is there. */
+static bool do_work(const struct svm_work *work)
 {
 	for (uint64_t i = 0; i < work->size; i++) {
 		char *dst = translate(work->dst + i, true);
 		const char *src = work->is_fill ? NULL : translate(work->src + i, false);
 
 		if (!dst || (!work->is_fill && !src)) {
-			die();
-			return;
+			work_misses(dst ? work->src + i : work->dst + i, !dst);
+			return false;
 		}
 		*dst = work->is_fill ? (char)work->value : *src;
 	}
+	return true;
 }
 
 /* One call of one timeline. */
@@ -427,9 +451,7 @@ static bool complete_one(enum svm_timeline timeline)
 			do_bind(&command->bind);
 		else if (timeline == SVM_TIMELINE_COPY)
 			do_copy(&command->copy);
-		else
-			do_work(&command->work);
-		if (dev.is_dead)
+		else if (!do_work(&command->work))
 			return false;
 		value = command->value;
 		queue->head++;
@@ -519,7 +541,8 @@ static void check_bind(const struct svm_bind *bind)
 	}
 }
 
-static int fake_bind(void *device, const struct svm_bind *binds, size_t n_binds, struct svm_point *ret_point)
+static int fake_bind(void *device, const struct svm_bind *binds, size_t n_binds,
+		     struct svm_point *ret_point)
 {
 	int r;
 
@@ -647,12 +670,22 @@ static int fake_fault_read(void *device, struct svm_device_fault *faults, size_t
 			break;
 		}
 		dev.faults[i].state = FAULT_READ;
-		faults[n++] = (struct svm_device_fault){
-			.addr = dev.faults[i].addr / PAGE * PAGE, .access = dev.faults[i].access, .cookie = i
-		};
+		faults[n++] = (struct svm_device_fault){ .addr = dev.faults[i].addr / PAGE * PAGE,
+							 .access = dev.faults[i].access,
+							 .cookie = i };
 	}
 	pthread_mutex_unlock(&dev.lock);
 	return r < 0 ? r : (int)n;
+}
+
+/* The work goes on, or dies with the device. */
+static void work_fault_done(int status)
+{
+	dev.faults[WORK_FAULT].state = FAULT_FREE;
+	if (status < 0)
+		die();
+	else if (fake.pace == FAKE_AT_ONCE)
+		complete_locked(~0u);
 }
 
 static int fake_fault_done(void *device, const struct svm_device_fault *fault, int status)
@@ -662,11 +695,14 @@ static int fake_fault_done(void *device, const struct svm_device_fault *fault, i
 	(void)device;
 	pthread_mutex_lock(&dev.lock);
 	r = enter(FAKE_FAULT_DONE);
-	if (fault->cookie >= MAX_FAULTS || (!dev.is_dead && dev.faults[fault->cookie].state != FAULT_READ)) {
+	if (fault->cookie >= MAX_FAULTS ||
+	    (!dev.is_dead && dev.faults[fault->cookie].state != FAULT_READ)) {
 		wrong("an answer to no fault");
 	} else if (r == 0) {
 		dev.faults[fault->cookie].state = FAULT_ANSWERED;
 		dev.faults[fault->cookie].status = status;
+		if (fault->cookie == WORK_FAULT)
+			work_fault_done(status);
 		pthread_cond_broadcast(&dev.changed);
 	}
 	pthread_mutex_unlock(&dev.lock);
@@ -682,7 +718,7 @@ static int miss(uint64_t addr, bool write)
 		die();
 		return -EFAULT;
 	}
-	for (unsigned int i = 0; i < MAX_FAULTS && !fault; i++)
+	for (unsigned int i = 0; i < WORK_FAULT && !fault; i++)
 		if (dev.faults[i].state == FAULT_FREE)
 			fault = &dev.faults[i];
 	if (!fault)
@@ -763,7 +799,9 @@ void fake_reset(void)
 	if (!own_backends)
 		own_backends = svm_backends;
 	svm_backends = list;
-	fake = (struct fake_config){ .caps = FAKE_CAPS_ALL, .n_chunks = 2, .va_end = UINT64_C(1) << 47 };
+	fake = (struct fake_config){ .caps = FAKE_CAPS_ALL,
+				     .n_chunks = 2,
+				     .va_end = UINT64_C(1) << 47 };
 	pthread_mutex_lock(&dev.lock);
 	memset(dev.calls, 0, sizeof(dev.calls));
 	memset(dev.faults, 0, sizeof(dev.faults));

@@ -30,13 +30,13 @@ enum fake_op {
 extern const char *const fake_op_names[FAKE_OPS];
 
 enum fake_pace {
-	FAKE_AT_ONCE = 0,   /* done when the call returns */
-	FAKE_BY_THREAD = 1, /* soon after */
+	FAKE_AT_ONCE = 0,    /* done when the call returns */
+	FAKE_BY_THREAD = 1,  /* soon after */
 	FAKE_ON_COMMAND = 2, /* by fake_complete(); until then it never signals */
 };
 
-#define FAKE_CAPS_ALL                                                                          \
-	(SVM_CAP_FAULTS | SVM_CAP_READ_ONLY | SVM_CAP_HOST_ALIAS | SVM_CAP_CPU_VISIBLE |         \
+#define FAKE_CAPS_ALL                                                                    \
+	(SVM_CAP_FAULTS | SVM_CAP_READ_ONLY | SVM_CAP_HOST_ALIAS | SVM_CAP_CPU_VISIBLE | \
 	 SVM_CAP_COPY_ENGINE | SVM_CAP_WORK)
 #define FAKE_MAX_CHUNKS 8u
 
@@ -48,9 +48,9 @@ struct fake_config {
 	uint64_t va_start;
 	uint64_t va_end;
 	enum fake_pace pace; /* may change later */
-	uint32_t queue;	     /* calls of bind(), copy() and work() that wait at a time, each; 0: any number */
-	bool keep;	     /* memory survives loss */
-	int loss;	     /* what completed() says after death; 0: -ENODEV */
+	uint32_t queue; /* calls of bind(), copy() and work() that wait at a time, each; 0: any number */
+	bool keep;	/* memory survives loss */
+	int loss;	/* what completed() says after death; 0: -ENODEV */
 };
 extern struct fake_config fake;
 

@@ -35,8 +35,9 @@
 #define SETTLE_NS (2u * NS_PER_S)
 
 /* Devices start threads in a fork of this process, which has threads itself. */
-const char *__tsan_default_options(void); // NOLINT(bugprone-reserved-identifier): the sanitizer's name
-const char *__tsan_default_options(void)  // NOLINT(bugprone-reserved-identifier)
+const char *__tsan_default_options(
+	void); // NOLINT(bugprone-reserved-identifier): the sanitizer's name
+const char *__tsan_default_options(void) // NOLINT(bugprone-reserved-identifier)
 {
 	return "die_after_fork=0";
 }
@@ -67,7 +68,8 @@ static __attribute__((constructor)) void start_without_caches(int argc, char **a
 		return;
 	if (tunables && strstr(tunables, TUNABLES))
 		return;
-	(void)snprintf(all, sizeof(all), "%s%s%s", tunables ? tunables : "", tunables ? ":" : "", TUNABLES);
+	(void)snprintf(all, sizeof(all), "%s%s%s", tunables ? tunables : "", tunables ? ":" : "",
+		       TUNABLES);
 	if (setenv("GLIBC_TUNABLES", all, 1) == 0)
 		(void)execv("/proc/self/exe", argv);
 	perror("fixture: cannot start again without the caches of glibc");
@@ -78,10 +80,10 @@ static __attribute__((constructor)) void start_without_caches(int argc, char **a
 
 #if !SANITIZED
 /* glibc's own, under its other names (malloc/malloc.c). */
-void *__libc_malloc(size_t size);		// NOLINT(bugprone-reserved-identifier)
-void *__libc_calloc(size_t n, size_t size);	// NOLINT(bugprone-reserved-identifier)
-void *__libc_realloc(void *old, size_t size);	// NOLINT(bugprone-reserved-identifier)
-void __libc_free(void *old);			// NOLINT(bugprone-reserved-identifier)
+void *__libc_malloc(size_t size);	      // NOLINT(bugprone-reserved-identifier)
+void *__libc_calloc(size_t n, size_t size);   // NOLINT(bugprone-reserved-identifier)
+void *__libc_realloc(void *old, size_t size); // NOLINT(bugprone-reserved-identifier)
+void __libc_free(void *old);		      // NOLINT(bugprone-reserved-identifier)
 
 static void check_service(const char *what)
 {
@@ -145,7 +147,8 @@ const struct svm_fixture_variant fixture_variants[] = {
 	{ .name = "no_poison", .flags = SVM_SPACE_NO_POISON },
 	{ .name = "no_move_no_huge_pages", .flags = SVM_SPACE_NO_MOVE | SVM_SPACE_NO_HUGE_PAGES },
 	{ .name = "least",
-	  .flags = SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON | SVM_SPACE_NO_HUGE_PAGES,
+	  .flags = SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON |
+		   SVM_SPACE_NO_HUGE_PAGES,
 	  .loop = SVM_LOOP_EPOLL },
 	{ .name = "epoll", .loop = SVM_LOOP_EPOLL },
 	{ .name = "io_uring", .loop = SVM_LOOP_IO_URING },
@@ -218,7 +221,8 @@ static char *read_whole(const char *path)
 /* Mappings that change without anybody's fault. */
 static bool is_fluid(const char *name)
 {
-	static const char *const kernels[] = { "[heap]", "[stack]", "[vdso]", "[vvar", "[vsyscall]", "[uprobes]" };
+	static const char *const kernels[] = { "[heap]", "[stack]",    "[vdso]",
+					       "[vvar",	 "[vsyscall]", "[uprobes]" };
 
 	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
 		if (strncmp(name, kernels[i], strlen(kernels[i])) == 0)
@@ -241,7 +245,8 @@ static void count_maps(struct svm_fixture_count *count)
 		struct svm_fixture_map map;
 		int name = 0;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %*s %n", &map.start, &map.end, &name) != 2)
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %*s %n", &map.start, &map.end,
+			   &name) != 2)
 			give_up("a line of /proc/self/maps");
 		if (is_fluid(line + name))
 			continue;
@@ -300,7 +305,8 @@ static bool is_among(int number, const int *numbers, unsigned int n)
 	return false;
 }
 
-static void say_number(const char *what, const char *link_format, const char *text_format, int number)
+static void say_number(const char *what, const char *link_format, const char *text_format,
+		       int number)
 {
 	char path[64];
 	char name[256] = "?";
@@ -316,13 +322,15 @@ static void say_number(const char *what, const char *link_format, const char *te
 
 		(void)snprintf(path, sizeof(path), text_format, number);
 		text = read_whole(path);
-		(void)snprintf(name, sizeof(name), "%.*s", text ? (int)strcspn(text, "\n") : 1, text ? text : "?");
+		(void)snprintf(name, sizeof(name), "%.*s", text ? (int)strcspn(text, "\n") : 1,
+			       text ? text : "?");
 	}
 	(void)fprintf(stderr, "leak: %s %d (%s)\n", what, number, name);
 }
 
 /* How many parts of [start, end) were not mapped before. */
-static unsigned int new_maps(const struct svm_fixture_count *before, uint64_t start, uint64_t end, bool say)
+static unsigned int new_maps(const struct svm_fixture_count *before, uint64_t start, uint64_t end,
+			     bool say)
 {
 	unsigned int n = 0;
 	unsigned int i = 0;
@@ -340,8 +348,9 @@ static unsigned int new_maps(const struct svm_fixture_count *before, uint64_t st
 			stop = before->maps[i].start;
 		n++;
 		if (say)
-			(void)fprintf(stderr, "leak: mapping %" PRIx64 "-%" PRIx64 " (%" PRIu64 " KiB)\n", start, stop,
-				      (stop - start) >> 10);
+			(void)fprintf(stderr,
+				      "leak: mapping %" PRIx64 "-%" PRIx64 " (%" PRIu64 " KiB)\n",
+				      start, stop, (stop - start) >> 10);
 		start = stop;
 	}
 	return n;
@@ -353,16 +362,19 @@ static void say_mapping(uint64_t addr)
 	char *save = NULL;
 	char *text = read_whole("/proc/self/maps");
 
-	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) {
+	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save)) {
 		uint64_t start;
 		uint64_t end;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && start <= addr && addr < end)
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && start <= addr &&
+		    addr < end)
 			(void)fprintf(stderr, "      which starts as %s\n", line);
 	}
 }
 
-static unsigned int compare(const struct svm_fixture_count *before, const struct svm_fixture_count *now, bool say)
+static unsigned int compare(const struct svm_fixture_count *before,
+			    const struct svm_fixture_count *now, bool say)
 {
 	unsigned int n = 0;
 
@@ -378,7 +390,8 @@ static unsigned int compare(const struct svm_fixture_count *before, const struct
 			continue;
 		n++;
 		if (say)
-			(void)fprintf(stderr, "fd %d was closed, and it was not the test's own\n", before->fds[i]);
+			(void)fprintf(stderr, "fd %d was closed, and it was not the test's own\n",
+				      before->fds[i]);
 	}
 	for (unsigned int i = 0; i < now->n_threads; i++) {
 		if (is_among(now->threads[i], before->threads, before->n_threads))
@@ -458,7 +471,8 @@ static void *watch(void *arg)
 			(void)pthread_cond_timedwait(&dog.changed, &dog.lock, &until);
 			continue;
 		}
-		(void)fprintf(stderr, "watchdog: %s takes longer than %u s\n", dog.test, dog.seconds);
+		(void)fprintf(stderr, "watchdog: %s takes longer than %u s\n", dog.test,
+			      dog.seconds);
 		say_threads();
 		abort();
 	}
@@ -520,13 +534,16 @@ static uint64_t program_seed(void)
 
 	if (seed)
 		return seed;
-	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
+	seed = given ? strtoull(given, NULL, 0)
+		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
 	seed = seed ? seed : 1;
 	/* Not to stdout: what is said there before a skip is its reason. */
-	(void)fprintf(stderr, "seed %" PRIu64 " (SVM_TEST_SEED=%" PRIu64 " repeats it)\n", seed, seed);
+	(void)fprintf(stderr, "seed %" PRIu64 " (SVM_TEST_SEED=%" PRIu64 " repeats it)\n", seed,
+		      seed);
 	if (SANITIZED)
-		(void)fputs("fixture: under sanitizers malloc is not guarded and only mapped files are compared\n",
-			    stderr);
+		(void)fputs(
+			"fixture: under sanitizers malloc is not guarded and only mapped files are compared\n",
+			stderr);
 	return seed;
 }
 
@@ -545,7 +562,8 @@ int fixture_setup(void **state)
 				   .test = instance ? instance->name : "a test",
 				   .device = instance ? instance->device : fixture_devices[0],
 				   .variant = instance ? instance->variant : &fixture_variants[0] };
-	f->scratch = mmap(NULL, FIXTURE_SCRATCH, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	f->scratch = mmap(NULL, FIXTURE_SCRATCH, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			  -1, 0);
 	if (f->scratch == MAP_FAILED)
 		return -1;
 	start_watchdog(f->test);
@@ -712,18 +730,20 @@ struct svm_page_residency fixture_page(struct svm_fixture *f, const void *addr)
 	return page;
 }
 
-void fixture_assert_at_(struct svm_fixture *f, const void *addr, uint64_t size, uint16_t devices, bool host,
-			const char *file, int line)
+void fixture_assert_at_(struct svm_fixture *f, const void *addr, uint64_t size, uint16_t devices,
+			bool host, const char *file, int line)
 {
 	struct svm_page_residency pages[512];
 
-	for (uint64_t done = 0; done < size; done += sizeof(pages) / sizeof(pages[0]) * FIXTURE_PAGE) {
+	for (uint64_t done = 0; done < size;
+	     done += sizeof(pages) / sizeof(pages[0]) * FIXTURE_PAGE) {
 		uint64_t left = size - done;
 		uint64_t part = left < FIXTURE_BLOCK ? left : FIXTURE_BLOCK;
 		uint64_t n = (part + FIXTURE_PAGE - 1) / FIXTURE_PAGE;
 
-		_assert_int_equal((LargestIntegralType)svm_residency_query(f->space, (const char *)addr + done, part,
-									   pages, n, NULL),
+		_assert_int_equal((LargestIntegralType)svm_residency_query(
+					  f->space, (const char *)addr + done, part, pages, n,
+					  NULL),
 				  0, file, line);
 		for (uint64_t i = 0; i < n; i++) {
 			bool at_host = (pages[i].flags & SVM_PAGE_HOST) != 0;
@@ -731,8 +751,8 @@ void fixture_assert_at_(struct svm_fixture *f, const void *addr, uint64_t size, 
 			if (pages[i].devices == devices && at_host == host)
 				continue;
 			print_error("page %" PRIu64 " of the span: devices %x%s, expected %x%s\n",
-				    done / FIXTURE_PAGE + i, pages[i].devices, at_host ? " and host" : "", devices,
-				    host ? " and host" : "");
+				    done / FIXTURE_PAGE + i, pages[i].devices,
+				    at_host ? " and host" : "", devices, host ? " and host" : "");
 			_fail(file, line);
 		}
 	}
@@ -759,8 +779,8 @@ void fixture_check_(const void *addr, uint64_t size, uint64_t pattern, const cha
 
 		if (found == fixture_word(pattern, i))
 			continue;
-		print_error("word %" PRIu64 " (page %" PRIu64 "): %" PRIx64 " instead of %" PRIx64 " of pattern %" PRIu64
-			    "\n",
+		print_error("word %" PRIu64 " (page %" PRIu64 "): %" PRIx64 " instead of %" PRIx64
+			    " of pattern %" PRIu64 "\n",
 			    i, i / WORDS, found, fixture_word(pattern, i), pattern);
 		_fail(file, line);
 	}
@@ -775,7 +795,8 @@ void fixture_check_zero_(const void *addr, uint64_t size, const char *file, int 
 
 		if (!found)
 			continue;
-		print_error("word %" PRIu64 " (page %" PRIu64 "): %" PRIx64 " instead of zero\n", i, i / WORDS, found);
+		print_error("word %" PRIu64 " (page %" PRIu64 "): %" PRIx64 " instead of zero\n", i,
+			    i / WORDS, found);
 		_fail(file, line);
 	}
 }
@@ -806,20 +827,23 @@ void fixture_kernel_check(const void *args, uint64_t index, uint64_t count)
 static int run_kernel(struct svm_device *device, void (*kernel)(const void *, uint64_t, uint64_t),
 		      const struct svm_fixture_kernel *args, uint64_t size, uint32_t access)
 {
-	struct svm_access_range range = { .addr = (void *)args->addr, .size = size, .access = access };
+	struct svm_access_range range = { .addr = (void *)args->addr,
+					  .size = size,
+					  .access = access };
 	struct svm_access *held = NULL;
 	int r = 0;
 
 	if (!fixture_has(device, SVM_CAP_FAULTS))
 		r = svm_acquire(device, &range, 1, 0, &held, NULL);
 	if (r == 0)
-		r = svm_soft_launch(device, kernel, args, sizeof(*args), (size + FIXTURE_PAGE - 1) / FIXTURE_PAGE, NULL,
-				    NULL);
+		r = svm_soft_launch(device, kernel, args, sizeof(*args),
+				    (size + FIXTURE_PAGE - 1) / FIXTURE_PAGE, NULL, NULL);
 	assert_int_equal(svm_release(held, NULL), 0);
 	return r;
 }
 
-int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *addr, uint64_t size, uint64_t pattern)
+int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *addr, uint64_t size,
+			uint64_t pattern)
 {
 	struct svm_fixture_kernel args = { .addr = (uint64_t)addr, .pattern = pattern };
 
@@ -827,10 +851,12 @@ int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *
 	return run_kernel(device, fixture_kernel_fill, &args, size, SVM_ACCESS_WRITE);
 }
 
-int fixture_try_check_on(struct svm_fixture *f, struct svm_device *device, const void *addr, uint64_t size,
-			 uint64_t pattern, uint64_t *ret_wrong)
+int fixture_try_check_on(struct svm_fixture *f, struct svm_device *device, const void *addr,
+			 uint64_t size, uint64_t pattern, uint64_t *ret_wrong)
 {
-	struct svm_fixture_kernel args = { .addr = (uint64_t)addr, .pattern = pattern, .wrong = f->scratch };
+	struct svm_fixture_kernel args = { .addr = (uint64_t)addr,
+					   .pattern = pattern,
+					   .wrong = f->scratch };
 	int r;
 
 	*args.wrong = 0;
@@ -874,7 +900,8 @@ int fixture_in_child(void (*body)(void *arg), void *arg, char *text, size_t text
 	(void)close(pipe_fds[1]);
 	for (;;) {
 		bool room = text && n + 1 < text_size;
-		ssize_t r = read(pipe_fds[0], room ? text + n : extra, room ? text_size - 1 - n : sizeof(extra));
+		ssize_t r = read(pipe_fds[0], room ? text + n : extra,
+				 room ? text_size - 1 - n : sizeof(extra));
 
 		if (r == 0 || (r < 0 && errno != EINTR))
 			break;
@@ -906,7 +933,8 @@ static unsigned int n_tests;
 static struct instance instances[MAX_TESTS];
 static struct CMUnitTest tests[MAX_TESTS];
 
-static void add_test(const struct svm_fixture_case *what, const char *device, const struct svm_fixture_variant *variant)
+static void add_test(const struct svm_fixture_case *what, const char *device,
+		     const struct svm_fixture_variant *variant)
 {
 	struct instance *instance = &instances[n_tests];
 	const char *over = variant ? variant->name : device;
@@ -916,7 +944,8 @@ static void add_test(const struct svm_fixture_case *what, const char *device, co
 	instance->what = what;
 	instance->device = device ? device : fixture_devices[0];
 	instance->variant = variant ? variant : &fixture_variants[0];
-	(void)snprintf(instance->name, sizeof(instance->name), "%s%s%s", what->name, over ? "/" : "", over ? over : "");
+	(void)snprintf(instance->name, sizeof(instance->name), "%s%s%s", what->name,
+		       over ? "/" : "", over ? over : "");
 	tests[n_tests++] = (struct CMUnitTest){
 		.name = instance->name,
 		.test_func = run_body,
@@ -931,12 +960,16 @@ int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, un
 	for (unsigned int i = 0; i < n_cases; i++) {
 		if (cases[i].over == FIXTURE_ONCE)
 			add_test(&cases[i], NULL, NULL);
-		for (unsigned int d = 0; d < FIXTURE_N_DEVICES && (cases[i].over & FIXTURE_DEVICES); d++)
+		for (unsigned int d = 0; d < FIXTURE_N_DEVICES && (cases[i].over & FIXTURE_DEVICES);
+		     d++)
 			add_test(&cases[i], fixture_devices[d], NULL);
-		for (unsigned int v = 0; v < fixture_n_variants && (cases[i].over & FIXTURE_VARIANTS); v++)
+		for (unsigned int v = 0;
+		     v < fixture_n_variants && (cases[i].over & FIXTURE_VARIANTS); v++)
 			add_test(&cases[i], NULL, &fixture_variants[v]);
 	}
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
+	/* What has been reported stays so when a test takes the program down. */
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	return _cmocka_run_group_tests(program_invocation_short_name, tests, n_tests, NULL, NULL);
 }

@@ -80,12 +80,14 @@ struct svm_fixture_count {
 
 struct svm_fixture {
 	/* The test's own. */
-	const char *test;    /* name, for messages */
-	const char *device;  /* of fixture_devices; the one with all capabilities where the case runs over none */
+	const char *test; /* name, for messages */
+	const char *
+		device; /* of fixture_devices; the one with all capabilities where the case runs over none */
 	const struct svm_fixture_variant *variant;
-	uint64_t seed;	     /* of this program; fixture_random() starts from it anew in each test */
-	void *scratch;	     /* FIXTURE_SCRATCH bytes, zero, shared with all devices opened later */
-	struct svm_space *space; /* from fixture_space(); destroyed by teardown if it is still there */
+	uint64_t seed; /* of this program; fixture_random() starts from it anew in each test */
+	void *scratch; /* FIXTURE_SCRATCH bytes, zero, shared with all devices opened later */
+	struct svm_space
+		*space; /* from fixture_space(); destroyed by teardown if it is still there */
 
 	/* Private to the fixture. */
 	uint64_t random;
@@ -133,8 +135,8 @@ struct svm_page_residency fixture_page(struct svm_fixture *f, const void *addr);
 /* Each page of the span is held by exactly these: device ids as bits, and the host. Fails the test otherwise. */
 #define fixture_assert_at(f, addr, size, devices, host) \
 	fixture_assert_at_(f, addr, size, devices, host, __FILE__, __LINE__)
-void fixture_assert_at_(struct svm_fixture *f, const void *addr, uint64_t size, uint16_t devices, bool host,
-			const char *file, int line);
+void fixture_assert_at_(struct svm_fixture *f, const void *addr, uint64_t size, uint16_t devices,
+			bool host, const char *file, int line);
 
 /* ---- Bytes ------------------------------------------------------------------------------------ */
 
@@ -160,17 +162,19 @@ void fixture_check_zero_(const void *addr, uint64_t size, const char *file, int 
 /* The same by a device's kernel, a page per index. Memory is acquired and released around it where the device
  * cannot fault. The first two return the error of acquire, launch or fence; the check adds what is wrong to
  * *ret_wrong (words), so it works for tests that expect failure. */
-int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *addr, uint64_t size, uint64_t pattern);
-int fixture_try_check_on(struct svm_fixture *f, struct svm_device *device, const void *addr, uint64_t size,
-			 uint64_t pattern, uint64_t *ret_wrong);
+int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *addr, uint64_t size,
+			uint64_t pattern);
+int fixture_try_check_on(struct svm_fixture *f, struct svm_device *device, const void *addr,
+			 uint64_t size, uint64_t pattern, uint64_t *ret_wrong);
 /* The same, failing the test. */
 #define fixture_fill_on(f, device, addr, size, pattern) \
 	assert_int_equal(fixture_try_fill_on(f, device, addr, size, pattern), 0)
-#define fixture_check_on(f, device, addr, size, pattern)                                              \
-	do {                                                                                          \
-		uint64_t wrong_;                                                                      \
-		assert_int_equal(fixture_try_check_on(f, device, addr, size, pattern, &wrong_), 0);   \
-		assert_int_equal(wrong_, 0);                                                          \
+#define fixture_check_on(f, device, addr, size, pattern)                                        \
+	do {                                                                                    \
+		uint64_t wrong_;                                                                \
+		assert_int_equal(fixture_try_check_on(f, device, addr, size, pattern, &wrong_), \
+				 0);                                                            \
+		assert_int_equal(wrong_, 0);                                                    \
 	} while (0)
 
 /* Kernels for launches: run over n pages, index is the page. */
@@ -194,7 +198,8 @@ enum svm_fixture_over {
 	FIXTURE_ONCE = 0,
 	FIXTURE_DEVICES = 1,  /* once per entry of fixture_devices */
 	FIXTURE_VARIANTS = 2, /* once per entry of fixture_variants */
-	FIXTURE_BOTH = 3,     /* once per device in the default space, and once per variant on the first device */
+	FIXTURE_BOTH =
+		3, /* once per device in the default space, and once per variant on the first device */
 };
 
 struct svm_fixture_case {
@@ -202,15 +207,15 @@ struct svm_fixture_case {
 	void (*body)(struct svm_fixture *f);
 	enum svm_fixture_over over;
 };
-#define FIXTURE_CASE(body, over) \
-	{                        \
-		#body, body, over  \
+#define FIXTURE_CASE(body, over)  \
+	{                         \
+#body, body, over \
 	}
 
 int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, unsigned int n_cases);
 
 /* Run body once per device name, within one test. */
-#define fixture_for_each_device(name) \
+#define fixture_for_each_device(name)                                             \
 	for (unsigned int i_##name = 0; i_##name < FIXTURE_N_DEVICES; i_##name++) \
 		for (const char *name = fixture_devices[i_##name]; name; name = NULL)
 

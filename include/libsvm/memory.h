@@ -40,7 +40,8 @@ int svm_free(struct svm_space *space, void *addr);
  * Let the space manage memory of the application: private anonymous, readable and writable pages
  * (malloc, mmap), with their current bytes. addr and size must be page aligned: neighbours on the
  * same page would become managed as well. The memory is not inherited by a forked child while it
- * is registered. Unregister before unmapping it.
+ * is registered. Unregister before unmapping it. MADV_DONTNEED on it is a discard; without
+ * SVM_SPACE_CAP_MOVE (before Linux 6.8) it is not noticed, and bytes that a device holds come back.
  *
  * Errors: -EINVAL (misaligned, size 0, flags not 0); -EEXIST (managed already, in this space);
  * -EBUSY (another userfaultfd, or another space, has it); -EOPNOTSUPP (not private anonymous

@@ -26,12 +26,12 @@
 /* No step of a test takes longer, sanitizers included: what does, hangs. */
 #define PROCESS_LIMIT_MS 60000
 
-#define child_check(condition)                                                                     \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "# child: %s:%d: %s\n", __FILE__, __LINE__, #condition);   \
-			_exit(1);                                                                  \
-		}                                                                                  \
+#define child_check(condition)                                                                   \
+	do {                                                                                     \
+		if (!(condition)) {                                                              \
+			fprintf(stderr, "# child: %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+			_exit(1);                                                                \
+		}                                                                                \
 	} while (0)
 
 static inline int process_open(pid_t pid)

@@ -22,8 +22,8 @@ static uint16_t bit_of(struct svm_device *device)
 	return (uint16_t)(1u << svm_device_id(device));
 }
 
-static int acquire(struct svm_device *device, void *addr, uint64_t size, uint32_t access, uint32_t flags,
-		   struct svm_access **ret_access)
+static int acquire(struct svm_device *device, void *addr, uint64_t size, uint32_t access,
+		   uint32_t flags, struct svm_access **ret_access)
 {
 	struct svm_access_range range = { .addr = addr, .size = size, .access = access };
 
@@ -34,7 +34,9 @@ static void launch(struct svm_device *device, void *addr, uint64_t size, uint64_
 {
 	struct svm_fixture_kernel args = { .addr = (uint64_t)addr, .pattern = pattern };
 
-	assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args), size / PAGE, NULL, NULL), 0);
+	assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args),
+					 size / PAGE, NULL, NULL),
+			 0);
 }
 
 /* A device of the fixture's kind that cannot fault: what it acquires, it holds. */
@@ -82,8 +84,12 @@ static void ready_fence_says_when(struct svm_fixture *f)
 	q = fixture_alloc(f, 5 * PAGE, 0);
 	fixture_fill(p, 2 * BLOCK, 1);
 	fixture_fill(q, 5 * PAGE, 2);
-	ranges[0] = (struct svm_access_range){ .addr = p, .size = 2 * BLOCK, .access = SVM_ACCESS_READ };
-	ranges[1] = (struct svm_access_range){ .addr = q, .size = 5 * PAGE, .access = SVM_ACCESS_WRITE };
+	ranges[0] = (struct svm_access_range){ .addr = p,
+					       .size = 2 * BLOCK,
+					       .access = SVM_ACCESS_READ };
+	ranges[1] = (struct svm_access_range){ .addr = q,
+					       .size = 5 * PAGE,
+					       .access = SVM_ACCESS_WRITE };
 	assert_int_equal(svm_acquire(device, ranges, 2, 0, &access, &ready), 0);
 	memset(ranges, 0xff, sizeof(ranges));
 	assert_int_equal(svm_fence_export(ready, &fd), 0);
@@ -168,7 +174,8 @@ static void contract_3_8_3_cpu_touch_waits_for_the_fence(struct svm_fixture *f)
 	assert_int_equal(svm_fence_create(f->space, &done), 0);
 	assert_int_equal(acquire(device, p, BLOCK, SVM_ACCESS_WRITE, 0, &access), 0);
 	assert_int_equal(svm_release(access, done), 0);
-	assert_int_equal(svm_host_acquire(f->space, p, PAGE, SVM_ACCESS_READ, SVM_HOST_TRY), -EBUSY);
+	assert_int_equal(svm_host_acquire(f->space, p, PAGE, SVM_ACCESS_READ, SVM_HOST_TRY),
+			 -EBUSY);
 	reader.word = (const uint64_t *)(p + 511 * PAGE);
 	start_reader(&reader, &thread);
 	launch(device, p, BLOCK, 2);
@@ -271,7 +278,8 @@ static void contract_3_8_4_system_atomics_may_share(struct svm_fixture *f)
 	args.counter = fixture_alloc(f, PAGE, 0);
 	*args.counter = 5;
 	assert_int_equal(svm_advise(f->space, args.counter, PAGE, &advice, 1, &outcome), 0);
-	assert_int_equal(outcome.status, fixture_has(one, SVM_CAP_SYSTEM_ATOMICS) ? SVM_EFFECTIVE : SVM_DEGRADED);
+	assert_int_equal(outcome.status,
+			 fixture_has(one, SVM_CAP_SYSTEM_ATOMICS) ? SVM_EFFECTIVE : SVM_DEGRADED);
 	assert_int_equal(acquire(one, args.counter, PAGE, SVM_ACCESS_WRITE, 0, &first), 0);
 	r = acquire(two, args.counter, PAGE, SVM_ACCESS_WRITE, 0, &second);
 	if (!fixture_has(one, SVM_CAP_HOST_ALIAS | SVM_CAP_SYSTEM_ATOMICS)) {
@@ -282,8 +290,10 @@ static void contract_3_8_4_system_atomics_may_share(struct svm_fixture *f)
 	}
 	assert_int_equal(r, 0);
 	fixture_assert_at(f, args.counter, PAGE, 0, true);
-	assert_int_equal(svm_soft_launch(one, kernel_count, &args, sizeof(args), 20000, NULL, &done[0]), 0);
-	assert_int_equal(svm_soft_launch(two, kernel_count, &args, sizeof(args), 20000, NULL, &done[1]), 0);
+	assert_int_equal(
+		svm_soft_launch(one, kernel_count, &args, sizeof(args), 20000, NULL, &done[0]), 0);
+	assert_int_equal(
+		svm_soft_launch(two, kernel_count, &args, sizeof(args), 20000, NULL, &done[1]), 0);
 	for (unsigned int i = 0; i < 20000; i++)
 		__atomic_fetch_add(args.counter, 1, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < 2; i++) {
@@ -356,7 +366,8 @@ static void released_while_waited_for(struct svm_fixture *f)
 	assert_int_equal(acquire(one, p, BLOCK, SVM_ACCESS_WRITE, 0, &first), 0);
 	assert_int_equal(svm_release(first, done), 0);
 	/* Released, its fence is open: trying is refused, waiting is not. */
-	assert_int_equal(acquire(two, p, BLOCK, SVM_ACCESS_WRITE, SVM_ACQUIRE_TRY, &second), -EBUSY);
+	assert_int_equal(acquire(two, p, BLOCK, SVM_ACCESS_WRITE, SVM_ACQUIRE_TRY, &second),
+			 -EBUSY);
 	range = (struct svm_access_range){ .addr = p, .size = BLOCK, .access = SVM_ACCESS_WRITE };
 	assert_int_equal(svm_acquire(two, &range, 1, 0, &second, &ready), 0);
 	assert_int_equal(svm_fence_wait(ready, 1000000), -ETIMEDOUT);
@@ -392,7 +403,9 @@ static void failure_holds_nothing(struct svm_fixture *f)
 	p = fixture_alloc(f, 3 * BLOCK, 0);
 	fixture_fill(p, 3 * BLOCK, 1);
 	for (unsigned int i = 0; i < 3; i++)
-		ranges[i] = (struct svm_access_range){ .addr = p + i * BLOCK, .size = BLOCK, .access = SVM_ACCESS_WRITE };
+		ranges[i] = (struct svm_access_range){ .addr = p + i * BLOCK,
+						       .size = BLOCK,
+						       .access = SVM_ACCESS_WRITE };
 	assert_int_equal(acquire(one, p + 2 * BLOCK, PAGE, SVM_ACCESS_WRITE, 0, &first), 0);
 	assert_int_equal(svm_acquire(two, ranges, 3, 0, &second, NULL), -EBUSY);
 	assert_null(second);
@@ -513,10 +526,14 @@ static void device_copy_and_fill(struct svm_fixture *f)
 		size = size > SIZE - from ? SIZE - from : size;
 		size = size > SIZE - to ? SIZE - to : size;
 		if (fixture_pick(f, 3)) {
-			assert_int_equal(svm_device_copy(device, p[1] + to, p[0] + from, size, NULL, &done), 0);
+			assert_int_equal(svm_device_copy(device, p[1] + to, p[0] + from, size, NULL,
+							 &done),
+					 0);
 			memcpy(model[1] + to, model[0] + from, size);
 		} else {
-			assert_int_equal(svm_device_fill(device, p[0] + to, (uint8_t)round, size, NULL, &done), 0);
+			assert_int_equal(svm_device_fill(device, p[0] + to, (uint8_t)round, size,
+							 NULL, &done),
+					 0);
 			memset(model[0] + to, (uint8_t)round, size);
 		}
 		assert_int_equal(svm_fence_wait(done, -1), 0);
@@ -600,7 +617,9 @@ static void fences_chain_over_devices(struct svm_fixture *f)
 		struct svm_fence *done;
 
 		args.pattern = k;
-		assert_int_equal(svm_soft_launch(devices[k % 2], kernel_add, &args, sizeof(args), N_WORDS, last, &done), 0);
+		assert_int_equal(svm_soft_launch(devices[k % 2], kernel_add, &args, sizeof(args),
+						 N_WORDS, last, &done),
+				 0);
 		svm_fence_unref(last);
 		last = done;
 	}
@@ -628,7 +647,8 @@ static void host_acquire_brings_and_keeps(struct svm_fixture *f)
 	device = fixture_open(f, f->device);
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill_on(f, device, p, BLOCK, 1);
-	assert_int_equal(svm_host_acquire(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE, 0), 0);
+	assert_int_equal(svm_host_acquire(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE, 0),
+			 0);
 	faults = fixture_stats(f).cpu_faults;
 	fixture_assert_at(f, p + 10 * PAGE, 100 * PAGE, 0, true);
 	flags = fixture_page(f, p + 109 * PAGE).flags;
@@ -638,15 +658,21 @@ static void host_acquire_brings_and_keeps(struct svm_fixture *f)
 		fixture_fill(p + i * PAGE, PAGE, i);
 	assert_int_equal(fixture_stats(f).cpu_faults, faults);
 	/* It counts. */
-	assert_int_equal(svm_host_acquire(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE, SVM_HOST_TRY), 0);
-	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_READ), -ENOENT);
-	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE), 0);
+	assert_int_equal(svm_host_acquire(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE,
+					  SVM_HOST_TRY),
+			 0);
+	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_READ),
+			 -ENOENT);
+	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE),
+			 0);
 	assert_int_equal(svm_prefetch(f->space, p, BLOCK, svm_device_location(device), &result), 0);
 	assert_int_equal(result.skipped_pinned, 100 * PAGE);
 	fixture_assert_at(f, p + 10 * PAGE, 100 * PAGE, 0, true);
 	assert_int_equal(svm_free(f->space, p), -EBUSY);
-	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE), 0);
-	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE), -ENOENT);
+	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE),
+			 0);
+	assert_int_equal(svm_host_release(f->space, p + 10 * PAGE, 100 * PAGE, SVM_ACCESS_WRITE),
+			 -ENOENT);
 	assert_int_equal(svm_prefetch(f->space, p, BLOCK, svm_device_location(device), &result), 0);
 	assert_int_equal(result.skipped_pinned, 0);
 	fixture_assert_at(f, p, BLOCK, bit_of(device), false);

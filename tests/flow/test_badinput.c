@@ -48,9 +48,8 @@ static void snapshot(const struct memory *f, struct snapshot *s)
 					     &s->generation),
 			 0);
 	assert_int_equal(svm_residency_query(f->space, f->small, 3 * PAGE, s->small, 3, NULL), 0);
-	assert_int_equal(svm_residency_query(f->space, f->registered, 64 * KIB, s->registered, 16,
-					     NULL),
-			 0);
+	assert_int_equal(
+		svm_residency_query(f->space, f->registered, 64 * KIB, s->registered, 16, NULL), 0);
 	s->stats.size = sizeof(s->stats);
 	assert_int_equal(svm_stats_query(f->space, &s->stats), 0);
 	/* Threads wake up as they like. */
@@ -95,11 +94,11 @@ static void assert_refused(const struct memory *f, int ret, int error, const cha
 		fail_msg("line %d: %s: something changed", line, call);
 }
 
-#define refused(f, error, call)                                      \
-	do {                                                         \
-		int refused_ret;                                     \
-		snapshot((f), &before);                              \
-		refused_ret = (call);                                \
+#define refused(f, error, call)                                             \
+	do {                                                                \
+		int refused_ret;                                            \
+		snapshot((f), &before);                                     \
+		refused_ret = (call);                                       \
 		assert_refused((f), refused_ret, (error), #call, __LINE__); \
 	} while (0)
 
@@ -129,8 +128,8 @@ static struct memory *begin(struct svm_fixture *fixture)
 	f.hole = fixture_alloc(fixture, 2 * PAGE, 0);
 	f.after = fixture_alloc(fixture, 2 * PAGE, 0);
 	fixture_free(fixture, f.hole);
-	f.registered = mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			    0);
+	f.registered =
+		mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(f.registered, MAP_FAILED);
 	memset(f.registered, 7, 64 * KIB);
 	assert_int_equal(svm_register(f.space, f.registered, 64 * KIB, 0), 0);
@@ -138,9 +137,8 @@ static struct memory *begin(struct svm_fixture *fixture)
 	memset(f.data, 1, MIB);
 	memset(f.small, 2, (size_t)3 * PAGE);
 	assert_int_equal(svm_advise(f.space, f.data, 256 * KIB, &read_mostly, 1, NULL), 0);
-	assert_int_equal(svm_prefetch(f.space, f.data, 512 * KIB, svm_device_location(f.device),
-				      NULL),
-			 0);
+	assert_int_equal(
+		svm_prefetch(f.space, f.data, 512 * KIB, svm_device_location(f.device), NULL), 0);
 	return &f;
 }
 
@@ -304,7 +302,9 @@ static void alloc_and_free(struct svm_fixture *fixture)
 static void held_is_busy(struct svm_fixture *fixture)
 {
 	struct memory *f = begin(fixture);
-	struct svm_access_range range = { .addr = f->small, .size = PAGE, .access = SVM_ACCESS_READ };
+	struct svm_access_range range = { .addr = f->small,
+					  .size = PAGE,
+					  .access = SVM_ACCESS_READ };
 	struct svm_access *access;
 
 	assert_int_equal(svm_pin(f->space, f->small + PAGE, PAGE, host()), 0);
@@ -340,8 +340,8 @@ static void registering(struct svm_fixture *fixture)
 {
 	struct memory *f = begin(fixture);
 	uint8_t *r = f->registered;
-	uint8_t *map = mmap(NULL, 16 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			    0);
+	uint8_t *map =
+		mmap(NULL, 16 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(map, MAP_FAILED);
 	refused(f, EINVAL, svm_register(NULL, map, 16 * KIB, 0));
@@ -398,7 +398,8 @@ static int span_call(struct memory *f, enum span_call call, uint8_t *addr, uint6
 	struct svm_page_residency pages[8];
 	struct svm_advice advice = { .kind = SVM_ADVICE_READ_MOSTLY, .value = 1 };
 	struct svm_advice_info info = { .size = sizeof(info) };
-	struct svm_prefetch_range prefetch[2] = { { f->after, PAGE, host() }, { addr, size, host() } };
+	struct svm_prefetch_range prefetch[2] = { { f->after, PAGE, host() },
+						  { addr, size, host() } };
 	struct svm_access_range ranges[2] = { { f->after, PAGE, SVM_ACCESS_READ, 0 },
 					      { addr, size, SVM_ACCESS_WRITE, 0 } };
 	struct svm_prefetch *p = UNTOUCHED;
@@ -479,7 +480,8 @@ static void spans(struct svm_fixture *fixture)
 			refused(f, EINVAL, span_call(f, c, f->small, 0));
 			refused(f, EOVERFLOW, span_call(f, c, f->small, UINT64_MAX));
 			refused(f, EOVERFLOW, span_call(f, c, f->small, UINT64_MAX - PAGE));
-			refused(f, EOVERFLOW, span_call(f, c, (uint8_t *)-(uintptr_t)PAGE, 2 * PAGE));
+			refused(f, EOVERFLOW,
+				span_call(f, c, (uint8_t *)-(uintptr_t)PAGE, 2 * PAGE));
 		}
 		refused(f, ENOENT, span_call(f, c, stack, 1));
 		refused(f, ENOENT, span_call(f, c, NULL, 1));
@@ -519,7 +521,8 @@ static void locations(struct svm_fixture *fixture)
 	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct svm_location to = bad[i].location;
 		struct svm_prefetch_range range = { f->small, PAGE, to };
-		struct svm_advice advice = { .kind = SVM_ADVICE_PREFERRED_LOCATION, .location = to };
+		struct svm_advice advice = { .kind = SVM_ADVICE_PREFERRED_LOCATION,
+					     .location = to };
 		struct svm_outcome outcome = { 99, 99 };
 		struct svm_prefetch *prefetch = UNTOUCHED;
 
@@ -581,8 +584,10 @@ static void queries(struct svm_fixture *fixture)
 	int on_stack;
 
 	memset(pages, 0x11, sizeof(pages));
-	refused(f, EINVAL, svm_residency_query(f->space, f->small, 3 * PAGE, pages, 4, &generation));
-	refused(f, EINVAL, svm_residency_query(f->space, f->small, 3 * PAGE, pages, 2, &generation));
+	refused(f, EINVAL,
+		svm_residency_query(f->space, f->small, 3 * PAGE, pages, 4, &generation));
+	refused(f, EINVAL,
+		svm_residency_query(f->space, f->small, 3 * PAGE, pages, 2, &generation));
 	refused(f, EINVAL, svm_residency_query(f->space, f->small, 3 * PAGE, NULL, 3, &generation));
 	refused(f, EINVAL, svm_residency_query(NULL, f->small, 3 * PAGE, pages, 3, &generation));
 	assert_int_equal(generation, 5);
@@ -725,24 +730,12 @@ static void device_names(struct svm_fixture *fixture)
 {
 	struct memory *f = begin(fixture);
 	static const char *const bad[] = {
-		"soft:memory",
-		"soft:memory=",
-		"soft:memory=0",
-		"soft:memory=3M",
-		"soft:memory=1000",
-		"soft:memory=99999999999999999999",
-		"soft:memory=-2M",
-		"soft:memory=2Q",
-		"soft:faults=maybe",
-		"soft:faults=on:",
-		"soft:host=2",
-		"soft:engines=0",
-		"soft:engines=17",
-		"soft:bandwidth=x",
-		"soft:latency=-1",
-		"soft:bogus=1",
-		"soft::faults=on",
-		"soft:FAULTS=on",
+		"soft:memory",	   "soft:memory=",     "soft:memory=0",
+		"soft:memory=3M",  "soft:memory=1000", "soft:memory=99999999999999999999",
+		"soft:memory=-2M", "soft:memory=2Q",   "soft:faults=maybe",
+		"soft:faults=on:", "soft:host=2",      "soft:engines=0",
+		"soft:engines=17", "soft:bandwidth=x", "soft:latency=-1",
+		"soft:bogus=1",	   "soft::faults=on",  "soft:FAULTS=on",
 	};
 	struct svm_device *device = UNTOUCHED;
 	char name[4096];

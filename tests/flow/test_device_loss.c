@@ -173,8 +173,8 @@ static void only_copy(struct svm_fixture *f)
 
 			fixture_fill(home, 2 * MIB, 2);
 			fixture_fill_on(f, v.device, data, 4 * MIB, 1);
-			fixture_assert_at(f, data, 4 * MIB, (uint16_t)(1u << svm_device_id(v.device)),
-					  false);
+			fixture_assert_at(f, data, 4 * MIB,
+					  (uint16_t)(1u << svm_device_id(v.device)), false);
 			strike(&v, death);
 			await_loss(&v);
 			if (saves(memories[m])) {
@@ -183,14 +183,18 @@ static void only_copy(struct svm_fixture *f)
 				assert_int_equal(count_lost(f, data, 4 * MIB, 1, 1), 0);
 			} else {
 				range.addr = data;
-				assert_int_equal(svm_acquire(other, &range, 1, 0, &access, NULL), -EIO);
-				assert_int_equal(svm_prefetch(f->space, data, PAGE, host, NULL), -EIO);
-				assert_int_equal(svm_prefetch(f->space, data, PAGE, there, NULL), -EIO);
+				assert_int_equal(svm_acquire(other, &range, 1, 0, &access, NULL),
+						 -EIO);
+				assert_int_equal(svm_prefetch(f->space, data, PAGE, host, NULL),
+						 -EIO);
+				assert_int_equal(svm_prefetch(f->space, data, PAGE, there, NULL),
+						 -EIO);
 				assert_int_equal(svm_pin(f->space, data, PAGE, host), -EIO);
 				assert_int_equal(svm_host_acquire(f->space, data, PAGE,
 								  SVM_ACCESS_READ, 0),
 						 -EIO);
-				assert_int_equal(svm_device_fill(other, data, 1, PAGE, NULL, NULL), -EIO);
+				assert_int_equal(svm_device_fill(other, data, 1, PAGE, NULL, NULL),
+						 -EIO);
 				assert_int_equal(count_lost(f, data, 4 * MIB, 1, 1), 1024);
 				assert_int_equal(count_lost(f, data, 4 * MIB, 1, 1), 1024);
 			}
@@ -202,7 +206,8 @@ static void only_copy(struct svm_fixture *f)
 
 			v = open_victim(f, memories[m]);
 			fixture_fill_on(f, v.device, data, 4 * MIB, 3);
-			assert_int_equal(fixture_try_check_on(f, v.device, data, 4 * MIB, 3, &wrong), 0);
+			assert_int_equal(
+				fixture_try_check_on(f, v.device, data, 4 * MIB, 3, &wrong), 0);
 			assert_int_equal(wrong, 0);
 			fixture_check(data, 4 * MIB, 3);
 			assert_int_equal(svm_device_close(v.device), 0);
@@ -315,11 +320,11 @@ static void during_a_launch(struct svm_fixture *f)
 		int fd;
 
 		*spin.flag = 0;
-		assert_int_equal(svm_soft_launch(v.device, kernel_spin, &spin, sizeof(spin), 2, NULL,
-						 &done),
+		assert_int_equal(svm_soft_launch(v.device, kernel_spin, &spin, sizeof(spin), 2,
+						 NULL, &done),
 				 0);
-		assert_int_equal(svm_soft_launch(v.device, kernel_nothing, NULL, 0, 1, NULL, &behind),
-				 0);
+		assert_int_equal(
+			svm_soft_launch(v.device, kernel_nothing, NULL, 0, 1, NULL, &behind), 0);
 		assert_int_equal(svm_fence_export(behind, &fd), 0);
 		while (!__atomic_load_n(spin.flag, __ATOMIC_SEQ_CST))
 			sched_yield();
@@ -403,8 +408,8 @@ static void prefetch_away(struct svm_fixture *f, bool to_peer)
 		const char *name = names[i % 2];
 		struct svm_location host = { SVM_LOCATION_HOST, 0 };
 		/* The engine of the destination copies between devices. */
-		struct svm_device *other =
-			fixture_open(f, to_peer ? "soft:memory=16M:bandwidth=400M" : "soft:memory=16M");
+		struct svm_device *other = fixture_open(
+			f, to_peer ? "soft:memory=16M:bandwidth=400M" : "soft:memory=16M");
 		struct victim v = open_victim(f, name);
 		uint8_t *data = fixture_alloc(f, 8 * MIB, 0);
 		struct svm_prefetch_range range = { data, 8 * MIB, host };
@@ -531,11 +536,12 @@ static void with_a_fault_pending(struct svm_fixture *f)
 	fixture_space(f, NULL);
 	for (unsigned int i = 0; i < 4; i++) {
 		struct svm_device *other = fixture_open(f, "soft:memory=16M");
-		struct victim v = open_victim(
-			f, i % 2 ? "soft:memory=16M:latency=20000000:engines=4" :
-				   "soft:memory=4M:bandwidth=200M:engines=4:keep=on");
+		struct victim v =
+			open_victim(f, i % 2 ? "soft:memory=16M:latency=20000000:engines=4"
+					     : "soft:memory=4M:bandwidth=200M:engines=4:keep=on");
 		uint8_t *data = fixture_alloc(f, 8 * MIB, 0);
-		struct svm_fixture_kernel kernel = { .addr = (uint64_t)(uintptr_t)data, .pattern = 2 };
+		struct svm_fixture_kernel kernel = { .addr = (uint64_t)(uintptr_t)data,
+						     .pattern = 2 };
 		struct svm_fence *done;
 		uint64_t faults;
 		int ret;
@@ -580,7 +586,8 @@ static void *work(void *arg)
 	uint64_t n = 1;
 
 	while (!w->stop && !w->error) {
-		struct svm_fixture_kernel kernel = { .addr = (uint64_t)(uintptr_t)w->own, .pattern = n };
+		struct svm_fixture_kernel kernel = { .addr = (uint64_t)(uintptr_t)w->own,
+						     .pattern = n };
 
 		if (svm_soft_launch(w->device, fixture_kernel_fill, &kernel, sizeof(kernel), 1024,
 				    NULL, NULL))

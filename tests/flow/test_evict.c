@@ -28,7 +28,8 @@ static uint64_t memory_used(struct svm_device *device)
 	return info.memory_used;
 }
 
-static int acquire(struct svm_device *device, void *addr, uint64_t size, uint32_t access, struct svm_access **ret_access)
+static int acquire(struct svm_device *device, void *addr, uint64_t size, uint32_t access,
+		   struct svm_access **ret_access)
 {
 	struct svm_access_range range = { .addr = addr, .size = size, .access = access };
 
@@ -92,7 +93,8 @@ static void one_launch_over_four_times_the_memory(struct svm_fixture *f)
 	} else {
 		fixture_fill(p, SIZE * BLOCK, 1);
 	}
-	assert_int_equal(svm_prefetch(f->space, p, SIZE * BLOCK, svm_device_location(device), &result), 0);
+	assert_int_equal(
+		svm_prefetch(f->space, p, SIZE * BLOCK, svm_device_location(device), &result), 0);
 	assert_int_equal(result.bytes_moved + result.already_there, SIZE * BLOCK);
 	for (uint64_t b = 0; b < SIZE; b++)
 		there += fixture_page(f, p + b * BLOCK).devices != 0;
@@ -124,7 +126,8 @@ static void two_devices_over_their_memory(struct svm_fixture *f)
 			fixture_fill(p + b * BLOCK, BLOCK, round);
 		} else {
 			if (pattern[b])
-				fixture_check_on(f, devices[agent % 2], p + b * BLOCK, BLOCK, pattern[b]);
+				fixture_check_on(f, devices[agent % 2], p + b * BLOCK, BLOCK,
+						 pattern[b]);
 			fixture_fill_on(f, devices[agent % 2], p + b * BLOCK, BLOCK, round);
 		}
 		pattern[b] = round;
@@ -174,14 +177,17 @@ static void pinned_blocks_are_never_evicted(struct svm_fixture *f)
 	fixture_fill(p, 3 * BLOCK, 1);
 	/* A single page keeps its block's storage, not its other pages. */
 	assert_int_equal(svm_pin(f->space, p, 2 * BLOCK, svm_device_location(device)), 0);
-	assert_int_equal(svm_pin(f->space, p + 2 * BLOCK + 5 * PAGE, PAGE, svm_device_location(device)), 0);
+	assert_int_equal(
+		svm_pin(f->space, p + 2 * BLOCK + 5 * PAGE, PAGE, svm_device_location(device)), 0);
 	for (uint64_t b = 3; b < 4 * N_SMALL; b++) {
 		fixture_fill_on(f, device, p + b * BLOCK, BLOCK, b);
 		fixture_assert_at(f, p, 2 * BLOCK, bit_of(device), false);
 		fixture_assert_at(f, p + 2 * BLOCK + 5 * PAGE, PAGE, bit_of(device), false);
 	}
 	assert_int_equal(svm_unpin(f->space, p, 2 * BLOCK, svm_device_location(device)), 0);
-	assert_int_equal(svm_unpin(f->space, p + 2 * BLOCK + 5 * PAGE, PAGE, svm_device_location(device)), 0);
+	assert_int_equal(svm_unpin(f->space, p + 2 * BLOCK + 5 * PAGE, PAGE,
+				   svm_device_location(device)),
+			 0);
 	for (uint64_t b = 3; b < 3 + N_SMALL; b++)
 		fixture_check_on(f, device, p + b * BLOCK, BLOCK, b);
 	fixture_assert_at(f, p, 2 * BLOCK, 0, true);
@@ -213,22 +219,31 @@ static void no_space_when_all_is_held(struct svm_fixture *f)
 		fixture_assert_at(f, p + N_SMALL * BLOCK, 2 * BLOCK, 0, true);
 		assert_int_equal(fixture_page(f, p + N_SMALL * BLOCK).mapped, bit_of(device));
 		args.addr = (uint64_t)p + N_SMALL * BLOCK;
-		assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args), 2 * 512, NULL, NULL), 0);
+		assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args),
+						 2 * 512, NULL, NULL),
+				 0);
 	} else {
 		assert_int_equal(r, -ENOSPC);
 		assert_null(more);
 		fixture_assert_at(f, p + N_SMALL * BLOCK, 2 * BLOCK, 0, true);
-		assert_int_equal(svm_pin(f->space, p + N_SMALL * BLOCK, BLOCK, svm_device_location(device)), -ENOSPC);
+		assert_int_equal(svm_pin(f->space, p + N_SMALL * BLOCK, BLOCK,
+					 svm_device_location(device)),
+				 -ENOSPC);
 	}
 	args.addr = (uint64_t)p;
 	args.pattern = 8;
-	assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args), N_SMALL * 512, NULL, NULL), 0);
+	assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args),
+					 N_SMALL * 512, NULL, NULL),
+			 0);
 	assert_int_equal(svm_release(more, NULL), 0);
 	assert_int_equal(svm_release(held, NULL), 0);
 	/* With room again it goes where it belongs; what is mapped in place stays until it is told to. */
 	if (r == 0)
-		assert_int_equal(svm_prefetch(f->space, p + N_SMALL * BLOCK, 2 * BLOCK, svm_device_location(device), NULL), 0);
-	assert_int_equal(acquire(device, p + (N_SMALL - 1) * BLOCK, 3 * BLOCK, SVM_ACCESS_WRITE, &held), 0);
+		assert_int_equal(svm_prefetch(f->space, p + N_SMALL * BLOCK, 2 * BLOCK,
+					      svm_device_location(device), NULL),
+				 0);
+	assert_int_equal(
+		acquire(device, p + (N_SMALL - 1) * BLOCK, 3 * BLOCK, SVM_ACCESS_WRITE, &held), 0);
 	fixture_assert_at(f, p + (N_SMALL - 1) * BLOCK, 3 * BLOCK, bit_of(device), false);
 	assert_int_equal(svm_release(held, NULL), 0);
 	fixture_check(p, N_SMALL * BLOCK, 8);
@@ -253,7 +268,9 @@ static void room_comes_with_a_release(struct svm_fixture *f)
 	assert_int_equal(svm_fence_create(f->space, &done), 0);
 	assert_int_equal(acquire(device, p, N_CHUNKS * BLOCK, SVM_ACCESS_WRITE, &held), 0);
 	assert_int_equal(svm_release(held, done), 0);
-	range = (struct svm_access_range){ .addr = p + N_CHUNKS * BLOCK, .size = 3 * BLOCK, .access = SVM_ACCESS_WRITE };
+	range = (struct svm_access_range){ .addr = p + N_CHUNKS * BLOCK,
+					   .size = 3 * BLOCK,
+					   .access = SVM_ACCESS_WRITE };
 	assert_int_equal(svm_acquire(device, &range, 1, 0, &more, &ready), 0);
 	assert_int_equal(svm_fence_wait(ready, 2000000), -ETIMEDOUT);
 	assert_int_equal(svm_fence_signal(done, 0), 0);
@@ -309,13 +326,17 @@ static void duplicates_go_without_a_copy(struct svm_fixture *f)
 	for (uint64_t b = 0; b < 2 * N_SMALL; b++) {
 		struct svm_access *access;
 
-		assert_int_equal(acquire(device, p + b * BLOCK, BLOCK, SVM_ACCESS_READ, &access), 0);
+		assert_int_equal(acquire(device, p + b * BLOCK, BLOCK, SVM_ACCESS_READ, &access),
+				 0);
 		assert_int_equal(svm_release(access, NULL), 0);
 	}
 	if (fixture_has(device, SVM_CAP_READ_ONLY))
-		assert_int_equal(fixture_stats(f).bytes_device_to_host, before.bytes_device_to_host);
+		assert_int_equal(fixture_stats(f).bytes_device_to_host,
+				 before.bytes_device_to_host);
 	else
-		assert_int_equal(fixture_stats(f).bytes_device_to_host - before.bytes_device_to_host, N_SMALL * BLOCK);
+		assert_int_equal(fixture_stats(f).bytes_device_to_host -
+					 before.bytes_device_to_host,
+				 N_SMALL * BLOCK);
 	assert_int_equal(fixture_stats(f).pages_evicted - before.pages_evicted, N_SMALL * 512);
 	fixture_check(p, 2 * N_SMALL * BLOCK, 1);
 }
@@ -446,14 +467,18 @@ static void thrashing_is_noticed(struct svm_fixture *f)
 	/* Three in time are enough; how many it takes to have them is up to the machine. */
 	while (fixture_stats(f).thrash_events == 0) {
 		for (unsigned int i = 0; i < 2; i++)
-			assert_int_equal(svm_soft_launch(devices[i], kernel_touch, &word, sizeof(word), 1, NULL, NULL), 0);
+			assert_int_equal(svm_soft_launch(devices[i], kernel_touch, &word,
+							 sizeof(word), 1, NULL, NULL),
+					 0);
 		*(volatile uint64_t *)word += 1;
 		n += 3;
 	}
 	assert_true(fixture_events(f, SVM_EVENT_THRASH) >= 1);
 	for (unsigned int round = 0; round < 50; round++) {
 		for (unsigned int i = 0; i < 2; i++)
-			assert_int_equal(svm_soft_launch(devices[i], kernel_touch, &word, sizeof(word), 1, NULL, NULL), 0);
+			assert_int_equal(svm_soft_launch(devices[i], kernel_touch, &word,
+							 sizeof(word), 1, NULL, NULL),
+					 0);
 		*(volatile uint64_t *)word += 1;
 		n += 3;
 	}

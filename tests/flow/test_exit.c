@@ -40,8 +40,8 @@ enum ending {
 struct program {
 	enum stage stage;
 	enum ending ending;
-	int out; /* the pids of its devices go here, when the stage is reached */
-	int go;	 /* and a byte comes from here when it may end */
+	int out;	/* the pids of its devices go here, when the stage is reached */
+	int go;		/* and a byte comes from here when it may end */
 	uint32_t *flag; /* shared with its devices */
 };
 
@@ -74,8 +74,8 @@ static uint64_t n_faults(struct svm_space *space, bool device)
 	return device ? stats.device_faults : stats.cpu_faults;
 }
 
-static void reach_stage(const struct program *p, struct svm_space *space, struct svm_device **devices,
-			uint8_t *data)
+static void reach_stage(const struct program *p, struct svm_space *space,
+			struct svm_device **devices, uint8_t *data)
 {
 	struct svm_access_range access_range = { data, 4 * MIB, SVM_ACCESS_WRITE, 0 };
 	struct svm_prefetch_range range = { data, 16 * MIB, svm_device_location(devices[0]) };
@@ -122,12 +122,14 @@ static void reach_stage(const struct program *p, struct svm_space *space, struct
 	case STAGE_HELD_AND_PINNED:
 		child_check(svm_acquire(devices[1], &access_range, 1, 0, &access, NULL) == 0);
 		child_check(svm_pin(space, data + 8 * MIB, MIB, host) == 0);
-		child_check(svm_pin(space, data + 10 * MIB, MIB, svm_device_location(devices[1])) == 0);
+		child_check(svm_pin(space, data + 10 * MIB, MIB, svm_device_location(devices[1])) ==
+			    0);
 		break;
 	case STAGE_REGISTERED:
 		map = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		child_check(map != MAP_FAILED && svm_register(space, map, MIB, 0) == 0);
-		child_check(svm_prefetch(space, map, MIB, svm_device_location(devices[1]), NULL) == 0);
+		child_check(svm_prefetch(space, map, MIB, svm_device_location(devices[1]), NULL) ==
+			    0);
 		break;
 	case STAGE_DEVICE_LOST:
 		child_check(svm_soft_kill(devices[0]) == 0);
@@ -275,14 +277,15 @@ static void becomes_another_program(struct svm_fixture *f)
 static void destroy_with_everything_in_it(struct svm_fixture *f)
 {
 	struct svm_device *devices[3];
-	uint8_t *registered = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				   -1, 0);
+	uint8_t *registered =
+		mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint8_t *data;
 
 	assert_ptr_not_equal(registered, MAP_FAILED);
 	fixture_space(f, NULL);
 	for (unsigned int i = 0; i < 3; i++)
-		devices[i] = fixture_open(f, i == 1 ? "soft:memory=4M:faults=off" : "soft:memory=4M");
+		devices[i] =
+			fixture_open(f, i == 1 ? "soft:memory=4M:faults=off" : "soft:memory=4M");
 	data = fixture_alloc(f, 8 * MIB, 0);
 	fixture_alloc(f, 100, SVM_ALLOC_SHARED);
 	fixture_fill(data, 8 * MIB, 1);
@@ -306,8 +309,8 @@ static void parts_go_in_any_order(struct svm_fixture *f)
 	for (unsigned int i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
 		/* The last step is left to the space's end in every second round. */
 		unsigned int n = i % 2 ? 4 : 3;
-		uint8_t *registered = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
-					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		uint8_t *registered =
+			mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		struct svm_device *devices[2];
 		uint8_t *data;
 

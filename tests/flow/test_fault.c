@@ -108,10 +108,13 @@ static void device_first_touch_reads_zero(struct svm_fixture *f)
 	args.words = fixture_alloc(f, 2 * BLOCK, 0);
 	args.wrong = f->scratch;
 	*args.wrong = 0;
-	range = (struct svm_access_range){ .addr = (void *)args.words, .size = 2 * BLOCK, .access = SVM_ACCESS_READ };
+	range = (struct svm_access_range){ .addr = (void *)args.words,
+					   .size = 2 * BLOCK,
+					   .access = SVM_ACCESS_READ };
 	if (!fixture_has(device, SVM_CAP_FAULTS))
 		assert_int_equal(svm_acquire(device, &range, 1, 0, &held, NULL), 0);
-	assert_int_equal(svm_soft_launch(device, kernel_count_nonzero, &args, sizeof(args), 2 * BLOCK / PAGE, NULL, NULL),
+	assert_int_equal(svm_soft_launch(device, kernel_count_nonzero, &args, sizeof(args),
+					 2 * BLOCK / PAGE, NULL, NULL),
 			 0);
 	assert_int_equal(svm_release(held, NULL), 0);
 	assert_int_equal(*args.wrong, 0);
@@ -144,7 +147,8 @@ static void registered_memory_is_shared(struct svm_fixture *f)
 {
 	uint64_t size = 2 * BLOCK + 7 * PAGE;
 	struct svm_device *device;
-	char *map = mmap(NULL, size + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *map = mmap(NULL, size + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
 	char *p = map + PAGE;
 
 	assert_ptr_not_equal(map, MAP_FAILED);
@@ -186,7 +190,8 @@ static void kernel_stamp(const void *args, uint64_t index, uint64_t count)
 	stamp->bytes[index * PAGE + stamp->offset] = (unsigned char)stamp->value;
 }
 
-static void stamp_on(struct svm_device *device, void *p, uint64_t size, uint32_t offset, uint32_t value)
+static void stamp_on(struct svm_device *device, void *p, uint64_t size, uint32_t offset,
+		     uint32_t value)
 {
 	struct stamp_args args = { .bytes = p, .offset = offset, .value = value };
 	struct svm_access_range range = { .addr = p, .size = size, .access = SVM_ACCESS_WRITE };
@@ -194,7 +199,9 @@ static void stamp_on(struct svm_device *device, void *p, uint64_t size, uint32_t
 
 	if (!fixture_has(device, SVM_CAP_FAULTS))
 		assert_int_equal(svm_acquire(device, &range, 1, 0, &held, NULL), 0);
-	assert_int_equal(svm_soft_launch(device, kernel_stamp, &args, sizeof(args), size / PAGE, NULL, NULL), 0);
+	assert_int_equal(svm_soft_launch(device, kernel_stamp, &args, sizeof(args), size / PAGE,
+					 NULL, NULL),
+			 0);
 	assert_int_equal(svm_release(held, NULL), 0);
 }
 
@@ -225,7 +232,8 @@ static void single_bytes_of_a_page_meet(struct svm_fixture *f)
 		assert_int_equal(words[0], fixture_word(5, i / sizeof(uint64_t)));
 		for (uint64_t w = 2; w < PAGE / sizeof(uint64_t); w++)
 			if (words[w] != fixture_word(5, i / sizeof(uint64_t) + w))
-				assert_int_equal(words[w], fixture_word(5, i / sizeof(uint64_t) + w));
+				assert_int_equal(words[w],
+						 fixture_word(5, i / sizeof(uint64_t) + w));
 	}
 }
 
@@ -265,24 +273,30 @@ static void random_pages_on_different_devices(struct svm_fixture *f)
 				continue;
 			else if (written[i])
 				for (uint64_t w = 0; w < PAGE / 8; w += 73)
-					assert_int_equal(words[w], fixture_word(written[i] >> 16,
-										(written[i] & 0xffff) * (PAGE / 8) + w));
+					assert_int_equal(
+						words[w],
+						fixture_word(written[i] >> 16,
+							     (written[i] & 0xffff) * (PAGE / 8) +
+								     w));
 			else
 				assert_int_equal(words[0], 0);
 		}
 		if (!write && agent < N_DEVICES && written[first] && (written[first] & 0xffff) == 0)
-			fixture_check_on(f, devices[agent], p + first * PAGE, PAGE, written[first] >> 16);
+			fixture_check_on(f, devices[agent], p + first * PAGE, PAGE,
+					 written[first] >> 16);
 	}
 	for (uint64_t i = 0; i < N_PAGES; i++) {
 		const uint64_t *words = (const uint64_t *)(p + i * PAGE);
 
 		for (uint64_t w = 0; w < PAGE / 8; w++) {
-			uint64_t expected = written[i] ? fixture_word(written[i] >> 16,
-								      (written[i] & 0xffff) * (PAGE / 8) + w)
-						       : 0;
+			uint64_t expected =
+				written[i] ? fixture_word(written[i] >> 16,
+							  (written[i] & 0xffff) * (PAGE / 8) + w)
+					   : 0;
 
 			if (words[w] != expected) {
-				print_error("page %llu word %llu\n", (unsigned long long)i, (unsigned long long)w);
+				print_error("page %llu word %llu\n", (unsigned long long)i,
+					    (unsigned long long)w);
 				assert_int_equal(words[w], expected);
 			}
 		}
@@ -304,13 +318,18 @@ static void cpu_and_device_work_in_one_block(struct svm_fixture *f)
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill(p, BLOCK, 1);
 	for (unsigned int i = 0; i < N_PAGES / 2; i++)
-		ranges[i] = (struct svm_access_range){ .addr = p + 2 * i * PAGE, .size = PAGE, .access = SVM_ACCESS_WRITE };
+		ranges[i] = (struct svm_access_range){ .addr = p + 2 * i * PAGE,
+						       .size = PAGE,
+						       .access = SVM_ACCESS_WRITE };
 	if (!fixture_has(device, SVM_CAP_FAULTS))
 		assert_int_equal(svm_acquire(device, ranges, N_PAGES / 2, 0, &held, NULL), 0);
 	for (unsigned int i = 0; i < N_PAGES / 2; i++) {
-		struct svm_fixture_kernel args = { .addr = (uint64_t)p + 2 * i * PAGE, .pattern = 1000 + i };
+		struct svm_fixture_kernel args = { .addr = (uint64_t)p + 2 * i * PAGE,
+						   .pattern = 1000 + i };
 
-		assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args), 1, NULL, &done[i]), 0);
+		assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args),
+						 1, NULL, &done[i]),
+				 0);
 		fixture_fill(p + (2 * i + 1) * PAGE, PAGE, 5000 + i);
 	}
 	for (unsigned int i = 0; i < N_PAGES / 2; i++) {
@@ -397,8 +416,11 @@ static void many_threads_touch_at_once(struct svm_fixture *f)
 	for (unsigned int round = 0; round < 3; round++) {
 		fixture_fill_on(f, device, p, 4 * BLOCK, 4);
 		for (unsigned int i = 0; i < N_THREADS; i++) {
-			touchers[i] = (struct toucher){ .p = p, .size = 4 * BLOCK, .start = &start, .number = i };
-			assert_int_equal(pthread_create(&threads[i], NULL, touch_all, &touchers[i]), 0);
+			touchers[i] = (struct toucher){
+				.p = p, .size = 4 * BLOCK, .start = &start, .number = i
+			};
+			assert_int_equal(pthread_create(&threads[i], NULL, touch_all, &touchers[i]),
+					 0);
 		}
 		for (unsigned int i = 0; i < N_THREADS; i++) {
 			assert_int_equal(pthread_join(threads[i], NULL), 0);
@@ -425,7 +447,9 @@ static void touch_without_acquire_is_fatal(struct svm_fixture *f)
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill(p, BLOCK, 1);
 	args.addr = (uint64_t)p;
-	assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args), 1, NULL, NULL), -ENODEV);
+	assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args), 1, NULL,
+					 NULL),
+			 -ENODEV);
 	assert_int_equal(svm_device_query(device, &info), 0);
 	assert_int_equal(info.is_lost, 1);
 	fixture_check(p, BLOCK, 1);

@@ -430,7 +430,7 @@ static void prefetch_and_fill_wait(struct svm_fixture *f)
 
 static void *read_byte(void *addr)
 {
-	return (void *)(uintptr_t)*(volatile uint8_t *)addr;
+	return (void *)(uintptr_t) * (volatile uint8_t *)addr;
 }
 
 /* What a device that cannot fault holds is the CPU's again when the release's fence signals, not before. */
@@ -476,7 +476,8 @@ static void outlives_device(struct svm_fixture *f)
 	fixture_space(f, NULL);
 	device = fixture_open(f, "soft:memory=8M");
 	words = fixture_alloc(f, 4096, 0);
-	assert_int_equal(svm_soft_launch(device, add_one, &words, sizeof(words), 1, NULL, &good), 0);
+	assert_int_equal(svm_soft_launch(device, add_one, &words, sizeof(words), 1, NULL, &good),
+			 0);
 	assert_int_equal(svm_fence_wait(good, LIMIT_NS), 0);
 	assert_int_equal(svm_soft_kill(device), 0);
 	assert_int_equal(svm_soft_launch(device, add_one, &words, sizeof(words), 1, NULL, &bad),

@@ -101,14 +101,15 @@ static void finds_closed_fd(struct svm_fixture *f)
 /* Beside another mapping, so that the kernel makes one of both; and the smallest there is. */
 static void leak_page(void *arg)
 {
-	char *map = mmap(NULL, 2 * FIXTURE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *map = mmap(NULL, 2 * FIXTURE_PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct svm_fixture *f;
 
 	if (map == MAP_FAILED || munmap(map + FIXTURE_PAGE, FIXTURE_PAGE))
 		_exit(96);
 	f = start_anew(arg);
-	if (mmap(map + FIXTURE_PAGE, FIXTURE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		 0) == MAP_FAILED)
+	if (mmap(map + FIXTURE_PAGE, FIXTURE_PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		_exit(96);
 	leak_status(f);
 }
@@ -318,7 +319,8 @@ static void malloc_guard_fires(struct svm_fixture *f)
 		assert_int_equal(WTERMSIG(status), SIGABRT);
 		assert_non_null(strstr(text, "in the service path"));
 		assert_ptr_equal(strstr(text, calls[i].name), text);
-		assert_int_equal(fixture_in_child(allocate_outside, &calls[i], text, sizeof(text)), 0);
+		assert_int_equal(fixture_in_child(allocate_outside, &calls[i], text, sizeof(text)),
+				 0);
 	}
 }
 
@@ -367,14 +369,15 @@ static void devices_have_what_their_names_say(struct svm_fixture *f)
 		const char *on;
 		uint32_t cap;
 	} words[] = {
-		{ "faults=on", SVM_CAP_FAULTS },	  { "host=alias", SVM_CAP_HOST_ALIAS },
-		{ "readonly=on", SVM_CAP_READ_ONLY },	  { "peer=on", SVM_CAP_PEER_COPY },
+		{ "faults=on", SVM_CAP_FAULTS },       { "host=alias", SVM_CAP_HOST_ALIAS },
+		{ "readonly=on", SVM_CAP_READ_ONLY },  { "peer=on", SVM_CAP_PEER_COPY },
 		{ "visible=on", SVM_CAP_CPU_VISIBLE },
 	};
 	uint32_t seen = 0;
 
 	fixture_space(f, NULL);
-	fixture_for_each_device(name) {
+	fixture_for_each_device(name)
+	{
 		struct svm_device *device = fixture_open(f, name);
 		uint32_t caps = 0;
 

@@ -26,9 +26,9 @@ struct objects {
 	struct svm_access *access;
 	struct svm_prefetch *prefetch;
 	struct svm_fence *fence;
-	uint8_t *data; /* 4 MiB */
+	uint8_t *data;	     /* 4 MiB */
 	uint8_t *registered; /* 64 KiB */
-	uint8_t *plain; /* 64 KiB of the program's own */
+	uint8_t *plain;	     /* 64 KiB of the program's own */
 };
 
 static void kernel_nothing(const void *args, uint64_t index, uint64_t count)
@@ -47,8 +47,8 @@ static void begin(struct svm_fixture *f, struct objects *o)
 	o->device = fixture_open(f, "soft:memory=16M:faults=off");
 	o->data = fixture_alloc(f, 4 * MIB, 0);
 	fixture_fill(o->data, 4 * MIB, 1);
-	o->registered = mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			     0);
+	o->registered =
+		mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	o->plain = mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(o->registered, MAP_FAILED);
 	assert_ptr_not_equal(o->plain, MAP_FAILED);
@@ -246,8 +246,8 @@ static void registered_is_inherited_again(struct svm_fixture *f)
 {
 	static char text[4096];
 	struct svm_device *device;
-	uint8_t *memory = mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			       -1, 0);
+	uint8_t *memory =
+		mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(memory, MAP_FAILED);
 	fixture_space(f, NULL);
@@ -264,8 +264,8 @@ static void registered_is_inherited_again(struct svm_fixture *f)
 static void child_shares_pages_registered_later(struct svm_fixture *f)
 {
 	struct svm_device *device;
-	uint8_t *memory = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			       0);
+	uint8_t *memory =
+		mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int pipe_fds[2];
 	int status;
 	pid_t pid;

@@ -22,7 +22,9 @@ static uint16_t bit_of(struct svm_device *device)
 
 static void assert_adds_up(const struct svm_prefetch_result *result, uint64_t size)
 {
-	assert_int_equal(result->bytes_moved + result->already_there + result->skipped_pinned + result->failed, size);
+	assert_int_equal(result->bytes_moved + result->already_there + result->skipped_pinned +
+				 result->failed,
+			 size);
 	assert_int_equal(result->reserved, 0);
 	if (result->failed)
 		assert_true(result->error < 0);
@@ -77,8 +79,10 @@ static void prefetched_memory_needs_no_device_fault(struct svm_fixture *f)
 	device = fixture_open(f, f->device);
 	p = fixture_alloc(f, 2 * BLOCK, 0);
 	fixture_fill(p, 2 * BLOCK, 1);
-	assert_int_equal(svm_prefetch(f->space, p, 2 * BLOCK, svm_device_location(device), NULL), 0);
-	assert_int_equal(fixture_page(f, p).mapped, fixture_has(device, SVM_CAP_FAULTS) ? bit_of(device) : 0);
+	assert_int_equal(svm_prefetch(f->space, p, 2 * BLOCK, svm_device_location(device), NULL),
+			 0);
+	assert_int_equal(fixture_page(f, p).mapped,
+			 fixture_has(device, SVM_CAP_FAULTS) ? bit_of(device) : 0);
 	faults = fixture_stats(f).device_faults;
 	fixture_check_on(f, device, p, 2 * BLOCK, 1);
 	fixture_fill_on(f, device, p, 2 * BLOCK, 2);
@@ -122,14 +126,18 @@ static void parts_of_blocks(struct svm_fixture *f)
 	p = fixture_alloc(f, 2 * BLOCK, 0);
 	fixture_fill(p, 2 * BLOCK, 1);
 	/* From the last byte of page 9 to the first of page 20. */
-	assert_int_equal(svm_prefetch(f->space, p + 10 * PAGE - 1, 10 * PAGE + 2, svm_device_location(one), &result), 0);
+	assert_int_equal(svm_prefetch(f->space, p + 10 * PAGE - 1, 10 * PAGE + 2,
+				      svm_device_location(one), &result),
+			 0);
 	assert_adds_up(&result, 12 * PAGE);
 	assert_int_equal(result.bytes_moved, 12 * PAGE);
 	fixture_assert_at(f, p, 9 * PAGE, 0, true);
 	fixture_assert_at(f, p + 9 * PAGE, 12 * PAGE, bit_of(one), false);
 	fixture_assert_at(f, p + 21 * PAGE, 2 * BLOCK - 21 * PAGE, 0, true);
 	/* Across the border of a block, and over pages of three owners. */
-	assert_int_equal(svm_prefetch(f->space, p + 15 * PAGE, 600 * PAGE, svm_device_location(two), &result), 0);
+	assert_int_equal(svm_prefetch(f->space, p + 15 * PAGE, 600 * PAGE, svm_device_location(two),
+				      &result),
+			 0);
 	assert_adds_up(&result, 600 * PAGE);
 	assert_int_equal(result.bytes_moved, 600 * PAGE);
 	fixture_assert_at(f, p + 9 * PAGE, 6 * PAGE, bit_of(one), false);
@@ -169,9 +177,12 @@ static void contract_3_5_batch_has_a_record_per_range(struct svm_fixture *f)
 	assert_int_equal(done, total);
 	for (unsigned int i = 0; i < N; i++) {
 		assert_adds_up(&results[i], ranges[i].size);
-		assert_int_equal(i % 3 == 2 ? results[i].already_there : results[i].bytes_moved, ranges[i].size);
-		fixture_assert_at(f, ranges[i].addr, ranges[i].size, i % 3 == 2 ? 0 : bit_of(devices[i % 3]), i % 3 == 2);
-		fixture_assert_at(f, (char *)ranges[i].addr + ranges[i].size, 16 * PAGE - ranges[i].size, 0, true);
+		assert_int_equal(i % 3 == 2 ? results[i].already_there : results[i].bytes_moved,
+				 ranges[i].size);
+		fixture_assert_at(f, ranges[i].addr, ranges[i].size,
+				  i % 3 == 2 ? 0 : bit_of(devices[i % 3]), i % 3 == 2);
+		fixture_assert_at(f, (char *)ranges[i].addr + ranges[i].size,
+				  16 * PAGE - ranges[i].size, 0, true);
 	}
 	fixture_check(p, N * 16 * PAGE, 1);
 }
@@ -204,7 +215,8 @@ static void overlapping_random_batches(struct svm_fixture *f)
 		assert_int_equal(svm_prefetch_start(f->space, ranges, N, NULL, 0, &prefetch), 0);
 		/* Memory may be used meanwhile. */
 		for (uint64_t i = 0; i < N_PAGES; i += 37)
-			assert_int_equal(((uint64_t *)(p + i * PAGE))[511], fixture_word(3, i * 512 + 511));
+			assert_int_equal(((uint64_t *)(p + i * PAGE))[511],
+					 fixture_word(3, i * 512 + 511));
 		assert_int_equal(svm_prefetch_wait(prefetch, -1, results, N), 0);
 		assert_int_equal(svm_prefetch_destroy(prefetch), 0);
 		for (unsigned int i = 0; i < N; i++)
@@ -232,7 +244,9 @@ static void contract_3_5_waits_for_its_fence(struct svm_fixture *f)
 	device = fixture_open(f, f->device);
 	p = fixture_alloc(f, 2 * BLOCK, 0);
 	fixture_fill(p, 2 * BLOCK, 1);
-	range = (struct svm_prefetch_range){ .addr = p, .size = 2 * BLOCK, .to = svm_device_location(device) };
+	range = (struct svm_prefetch_range){ .addr = p,
+					     .size = 2 * BLOCK,
+					     .to = svm_device_location(device) };
 	assert_int_equal(svm_fence_create(f->space, &wait), 0);
 	assert_int_equal(svm_prefetch_start(f->space, &range, 1, wait, 0, &prefetch), 0);
 	/* Captured by the call: the caller's record may go. */
@@ -275,8 +289,12 @@ static void cancel_before_the_start(struct svm_fixture *f)
 	device = fixture_open(f, f->device);
 	p = fixture_alloc(f, 2 * BLOCK, 0);
 	fixture_fill(p, 2 * BLOCK, 1);
-	ranges[0] = (struct svm_prefetch_range){ .addr = p, .size = BLOCK, .to = svm_device_location(device) };
-	ranges[1] = (struct svm_prefetch_range){ .addr = p + BLOCK, .size = BLOCK, .to = svm_device_location(device) };
+	ranges[0] = (struct svm_prefetch_range){ .addr = p,
+						 .size = BLOCK,
+						 .to = svm_device_location(device) };
+	ranges[1] = (struct svm_prefetch_range){ .addr = p + BLOCK,
+						 .size = BLOCK,
+						 .to = svm_device_location(device) };
 	assert_int_equal(svm_fence_create(f->space, &wait), 0);
 	assert_int_equal(svm_prefetch_start(f->space, ranges, 2, wait, 0, &prefetch), 0);
 	assert_int_equal(svm_prefetch_fence(prefetch, &end), 0);
@@ -316,7 +334,9 @@ static void cancel_on_the_way(struct svm_fixture *f)
 	device = fixture_open_with(f, "memory=128M:latency=4000000");
 	p = fixture_alloc(f, N_BLOCKS * BLOCK, 0);
 	fixture_fill(p, N_BLOCKS * BLOCK, 1);
-	range = (struct svm_prefetch_range){ .addr = p, .size = N_BLOCKS * BLOCK, .to = svm_device_location(device) };
+	range = (struct svm_prefetch_range){ .addr = p,
+					     .size = N_BLOCKS * BLOCK,
+					     .to = svm_device_location(device) };
 	assert_int_equal(svm_prefetch_start(f->space, &range, 1, NULL, 0, &prefetch), 0);
 	while (done == 0) {
 		assert_int_equal(svm_prefetch_progress(prefetch, &done, &total), 0);
@@ -350,7 +370,9 @@ static void destroy_on_the_way(struct svm_fixture *f)
 	device = fixture_open_with(f, "memory=64M:latency=2000000");
 	p = fixture_alloc(f, 24 * BLOCK, 0);
 	fixture_fill(p, 24 * BLOCK, 1);
-	range = (struct svm_prefetch_range){ .addr = p, .size = 24 * BLOCK, .to = svm_device_location(device) };
+	range = (struct svm_prefetch_range){ .addr = p,
+					     .size = 24 * BLOCK,
+					     .to = svm_device_location(device) };
 	assert_int_equal(svm_prefetch_start(f->space, &range, 1, NULL, 0, &prefetch), 0);
 	assert_int_equal(svm_space_destroy(f->space), -EBUSY);
 	assert_int_equal(svm_prefetch_destroy(prefetch), 0);
@@ -376,7 +398,9 @@ static void contract_3_5_fence_fires_on_failure(struct svm_fixture *f)
 	fixture_fill(p, 4 * BLOCK, 1);
 	/* Two blocks are pinned there, so that there is no room for others. */
 	assert_int_equal(svm_pin(f->space, p, 2 * BLOCK, svm_device_location(device)), 0);
-	range = (struct svm_prefetch_range){ .addr = p, .size = 4 * BLOCK, .to = svm_device_location(device) };
+	range = (struct svm_prefetch_range){ .addr = p,
+					     .size = 4 * BLOCK,
+					     .to = svm_device_location(device) };
 	assert_int_equal(svm_prefetch_start(f->space, &range, 1, NULL, 0, &prefetch), 0);
 	assert_int_equal(svm_prefetch_fence(prefetch, &end), 0);
 	assert_int_equal(svm_fence_wait(end, -1), -ENOSPC);
@@ -517,13 +541,20 @@ static void refusals_start_nothing(struct svm_fixture *f)
 	device = fixture_open(f, f->device);
 	p = fixture_alloc(f, 2 * BLOCK, 0);
 	fixture_fill(p, 2 * BLOCK, 1);
-	good = (struct svm_prefetch_range){ .addr = p, .size = BLOCK, .to = svm_device_location(device) };
+	good = (struct svm_prefetch_range){ .addr = p,
+					    .size = BLOCK,
+					    .to = svm_device_location(device) };
 	assert_int_equal(svm_residency_query(f->space, p, 1, &page, 1, &generation[0]), 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		ranges[0] = good;
-		ranges[1] = (struct svm_prefetch_range){ .addr = p + bad[i].offset, .size = bad[i].size, .to = bad[i].to };
-		assert_int_equal(svm_prefetch_start(f->space, ranges, 2, NULL, 0, &prefetch), bad[i].error);
-		assert_int_equal(svm_prefetch(f->space, ranges[1].addr, ranges[1].size, ranges[1].to, NULL), bad[i].error);
+		ranges[1] = (struct svm_prefetch_range){ .addr = p + bad[i].offset,
+							 .size = bad[i].size,
+							 .to = bad[i].to };
+		assert_int_equal(svm_prefetch_start(f->space, ranges, 2, NULL, 0, &prefetch),
+				 bad[i].error);
+		assert_int_equal(svm_prefetch(f->space, ranges[1].addr, ranges[1].size,
+					      ranges[1].to, NULL),
+				 bad[i].error);
 	}
 	assert_int_equal(svm_prefetch_start(f->space, &good, 0, NULL, 0, &prefetch), -EINVAL);
 	assert_int_equal(svm_prefetch_start(f->space, NULL, 1, NULL, 0, &prefetch), -EINVAL);

@@ -39,8 +39,8 @@ static void bytes_are_kept(struct svm_fixture *f)
 		uint64_t offset;
 		uint64_t size;
 	} spans[] = {
-		{ 0, PAGE },	       { PAGE, 3 * PAGE },	       { 0, 2 * MIB },
-		{ 2 * MIB - PAGE, 2 * PAGE }, { MIB, 4 * MIB }, { 0, 6 * MIB },
+		{ 0, PAGE },	  { PAGE, 3 * PAGE }, { 0, 2 * MIB }, { 2 * MIB - PAGE, 2 * PAGE },
+		{ MIB, 4 * MIB }, { 0, 6 * MIB },
 	};
 	struct svm_device *device;
 	uint8_t *map = map_memory(10 * MIB);
@@ -62,8 +62,8 @@ static void bytes_are_kept(struct svm_fixture *f)
 		assert_int_equal(info.base, (uint64_t)(uintptr_t)data);
 		assert_int_equal(info.length, size);
 		fixture_check(base, 8 * MIB, 1);
-		assert_int_equal(svm_prefetch(f->space, data, size, svm_device_location(device), NULL),
-				 0);
+		assert_int_equal(
+			svm_prefetch(f->space, data, size, svm_device_location(device), NULL), 0);
 		fixture_assert_at(f, data, size, 1, false);
 		fixture_check(base, 8 * MIB, 1);
 		fixture_fill_on(f, device, data, size, 2);
@@ -93,7 +93,8 @@ static void partly_populated(struct svm_fixture *f)
 	for (uint64_t at = 0; at < 2 * MIB; at += 8 * PAGE)
 		data[at] = 5;
 	assert_int_equal(svm_register(f->space, data, 2 * MIB, 0), 0);
-	assert_int_equal(svm_prefetch(f->space, data, 2 * MIB, svm_device_location(device), NULL), 0);
+	assert_int_equal(svm_prefetch(f->space, data, 2 * MIB, svm_device_location(device), NULL),
+			 0);
 	for (uint64_t at = 0; at < 2 * MIB; at += 64)
 		wrong += data[at] != (at % (8 * PAGE) == 0 ? 5 : 0);
 	assert_int_equal(wrong, 0);
@@ -209,8 +210,8 @@ static void other_kinds_are_refused(struct svm_fixture *f)
 	map[0] = 3;
 	munmap(map, 64 * KIB);
 	/* Code of this program. */
-	assert_kind_refused(f, (void *)((uintptr_t)&other_kinds_are_refused & ~(uintptr_t)4095), PAGE,
-			    EOPNOTSUPP);
+	assert_kind_refused(f, (void *)((uintptr_t)&other_kinds_are_refused & ~(uintptr_t)4095),
+			    PAGE, EOPNOTSUPP);
 	close(fd);
 }
 
@@ -296,9 +297,8 @@ static void dontneed_gives_zeros(struct svm_fixture *f)
 	fixture_check_zero(map, MIB);
 	if (has_events(f)) {
 		/* On a device: what it has goes as well. */
-		assert_int_equal(svm_prefetch(f->space, map, 4 * MIB, svm_device_location(device),
-					      NULL),
-				 0);
+		assert_int_equal(
+			svm_prefetch(f->space, map, 4 * MIB, svm_device_location(device), NULL), 0);
 		assert_int_equal(madvise(map + MIB, MIB, MADV_DONTNEED), 0);
 		fixture_check_zero(map, 2 * MIB);
 	}
@@ -320,7 +320,8 @@ static void unmapped_while_registered(struct svm_fixture *f)
 	device = fixture_open(f, "soft:memory=16M");
 	fixture_fill(map, 4 * MIB, 1);
 	assert_int_equal(svm_register(f->space, map, 4 * MIB, 0), 0);
-	assert_int_equal(svm_prefetch(f->space, map, 2 * MIB, svm_device_location(device), NULL), 0);
+	assert_int_equal(svm_prefetch(f->space, map, 2 * MIB, svm_device_location(device), NULL),
+			 0);
 	/* A part on the device and a part on the host. */
 	assert_int_equal(munmap(map + MIB, 2 * MIB), 0);
 	fixture_check(map, MIB, 1);

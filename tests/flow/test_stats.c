@@ -372,7 +372,8 @@ static void metadata_is_small(struct svm_fixture *f)
 	assert_int_equal(svm_prefetch(f->space, data, size, svm_device_location(device), NULL), 0);
 	moved = fixture_stats(f);
 	print_message("metadata: %.4f%% of managed bytes on the host, %.4f%% on a device\n",
-		      100.0 * (double)(touched.metadata_bytes - empty.metadata_bytes) / (double)size,
+		      100.0 * (double)(touched.metadata_bytes - empty.metadata_bytes) /
+			      (double)size,
 		      100.0 * (double)(moved.metadata_bytes - empty.metadata_bytes) / (double)size);
 	assert_true(moved.metadata_bytes - empty.metadata_bytes <= size / 1000);
 	/* Addresses that nobody touched cost nothing to speak of. */
@@ -433,7 +434,8 @@ static void host_cache_is_counted_and_bounded(struct svm_fixture *f)
 
 static void host_cache_can_be_off(struct svm_fixture *f)
 {
-	struct svm_space_options options = { .size = sizeof(options), .host_cache_size = UINT64_MAX };
+	struct svm_space_options options = { .size = sizeof(options),
+					     .host_cache_size = UINT64_MAX };
 	struct svm_device *device;
 	uint8_t *data;
 

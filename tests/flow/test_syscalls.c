@@ -18,11 +18,11 @@
 
 /* Where the bytes are when the call comes. */
 enum place {
-	NOWHERE,   /* never touched */
-	ON_HOST,   /* mapped for the CPU */
+	NOWHERE, /* never touched */
+	ON_HOST, /* mapped for the CPU */
 	ON_DEVICE,
-	ON_BOTH,   /* duplicated: the CPU's mapping is read-only */
-	HALF,	   /* every other 64 KiB on the device */
+	ON_BOTH, /* duplicated: the CPU's mapping is read-only */
+	HALF,	 /* every other 64 KiB on the device */
 	N_PLACES,
 };
 
@@ -37,7 +37,8 @@ enum way {
 };
 
 static const char *const place_names[] = { "nowhere", "host", "device", "both", "half" };
-static const char *const way_names[] = { "read", "readv", "pread", "io_uring", "registered buffer" };
+static const char *const way_names[] = { "read", "readv", "pread", "io_uring",
+					 "registered buffer" };
 
 static int open_file(uint64_t pattern)
 {
@@ -132,8 +133,8 @@ static ssize_t transfer(struct io_uring *ring, enum way way, bool out, int fd, u
 		if (n < 0)
 			break;
 		assert_int_equal(n, SIZE / 2 + 100);
-		more = out ? pwrite(fd, data + n, SIZE - (size_t)n, n) :
-			       pread(fd, data + n, SIZE - (size_t)n, n);
+		more = out ? pwrite(fd, data + n, SIZE - (size_t)n, n)
+			   : pread(fd, data + n, SIZE - (size_t)n, n);
 		n = more < 0 ? more : n + more;
 		break;
 	case WAY_URING:
@@ -208,11 +209,13 @@ static void each_way_and_place(struct svm_fixture *f)
 			if (n < 0)
 				assert_int_equal(n, -EFAULT);
 			assert_int_equal(svm_host_acquire(f->space, data, SIZE,
-							  into ? SVM_ACCESS_WRITE : SVM_ACCESS_READ, 0),
+							  into ? SVM_ACCESS_WRITE : SVM_ACCESS_READ,
+							  0),
 					 0);
 			n = transfer(&ring, way, write, fd, data);
 			assert_int_equal(svm_host_release(f->space, data, SIZE,
-							  into ? SVM_ACCESS_WRITE : SVM_ACCESS_READ),
+							  into ? SVM_ACCESS_WRITE
+							       : SVM_ACCESS_READ),
 					 0);
 		}
 		if (n != (ssize_t)SIZE)
@@ -317,7 +320,8 @@ static void pinned_pages_stay(struct svm_fixture *f)
 	for (unsigned int with_pin = 0; with_pin < 2; with_pin++) {
 		data = make_memory(f, device, ON_HOST);
 		/* Without svm_pin() the kernel alone knows, and only MOVE asks it. */
-		if (!with_pin && !(has_move(f) && !(fixture_page(f, data).flags & SVM_PAGE_SHARED))) {
+		if (!with_pin &&
+		    !(has_move(f) && !(fixture_page(f, data).flags & SVM_PAGE_SHARED))) {
 			fixture_free(f, data);
 			continue;
 		}

@@ -53,7 +53,8 @@ static void as_nobody(struct svm_fixture *f, void (*run)(struct svm_fixture *f))
 	static char text[4096];
 
 	if (geteuid() != 0) {
-		print_message("not root: cannot become nobody; the other tests run unprivileged then\n");
+		print_message(
+			"not root: cannot become nobody; the other tests run unprivileged then\n");
 		skip();
 	}
 	for (unsigned int i = 0; i < 2; i++) {
@@ -142,8 +143,8 @@ static void flow_hints_and_eviction(struct svm_fixture *f)
 static void flow_registered_memory(struct svm_fixture *f)
 {
 	struct svm_device *device;
-	uint8_t *map = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			    0);
+	uint8_t *map =
+		mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(map, MAP_FAILED);
 	/* Mapped before: a sanitizer's run-time in the device's process maps memory of its own wherever it is free. */
@@ -179,7 +180,8 @@ static void flow_system_calls(struct svm_fixture *f)
 	}
 	assert_int_equal(n, 64 * KIB);
 	fixture_fill(data, 64 * KIB, 2);
-	assert_int_equal(svm_prefetch(f->space, data, 64 * KIB, svm_device_location(device), NULL), 0);
+	assert_int_equal(svm_prefetch(f->space, data, 64 * KIB, svm_device_location(device), NULL),
+			 0);
 	assert_int_equal(svm_host_acquire(f->space, data, 64 * KIB, SVM_ACCESS_WRITE, 0), 0);
 	assert_int_equal(pread(fd, data, 64 * KIB, 0), 64 * KIB);
 	assert_int_equal(svm_host_release(f->space, data, 64 * KIB, SVM_ACCESS_WRITE), 0);

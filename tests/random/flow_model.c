@@ -28,13 +28,15 @@ void flow_model_finish(struct flow_model *model)
 	*model = (struct flow_model){ 0 };
 }
 
-void flow_model_mark(struct flow_model *model, uint64_t offset, uint64_t size, uint8_t set, uint8_t clear)
+void flow_model_mark(struct flow_model *model, uint64_t offset, uint64_t size, uint8_t set,
+		     uint8_t clear)
 {
 	for (uint64_t p = offset / FLOW_PAGE; p * FLOW_PAGE < offset + size; p++)
 		model->pages[p] = (uint8_t)((model->pages[p] & ~clear) | set);
 }
 
-bool flow_model_marked(const struct flow_model *model, uint64_t offset, uint64_t size, uint8_t marks)
+bool flow_model_marked(const struct flow_model *model, uint64_t offset, uint64_t size,
+		       uint8_t marks)
 {
 	for (uint64_t p = offset / FLOW_PAGE; p * FLOW_PAGE < offset + size; p++)
 		if (model->pages[p] & marks)
@@ -57,7 +59,8 @@ static uint64_t piece(uint64_t offset, uint64_t end)
 	return (stop < end ? stop : end) - offset;
 }
 
-void flow_model_write(struct flow_model *model, uint64_t offset, uint64_t size, const uint8_t *bytes)
+void flow_model_write(struct flow_model *model, uint64_t offset, uint64_t size,
+		      const uint8_t *bytes)
 {
 	uint64_t end = offset + size;
 	uint64_t n;
@@ -71,7 +74,8 @@ void flow_model_write(struct flow_model *model, uint64_t offset, uint64_t size, 
 	}
 }
 
-void flow_model_maybe(struct flow_model *model, uint64_t offset, uint64_t size, const uint8_t *bytes)
+void flow_model_maybe(struct flow_model *model, uint64_t offset, uint64_t size,
+		      const uint8_t *bytes)
 {
 	for (uint64_t i = 0; i < size; i++) {
 		uint64_t at = offset + i;
@@ -95,8 +99,9 @@ void flow_model_forget(struct flow_model *model, uint64_t offset, uint64_t size)
 static uint64_t check_vague(struct flow_model *model, uint64_t at, uint64_t n, const uint8_t *bytes)
 {
 	for (uint64_t i = 0; i < n; i++) {
-		bool right = model->state[at + i] == FLOW_ANY || bytes[i] == model->value[at + i] ||
-			     (model->state[at + i] == FLOW_EITHER && bytes[i] == model->other[at + i]);
+		bool right =
+			model->state[at + i] == FLOW_ANY || bytes[i] == model->value[at + i] ||
+			(model->state[at + i] == FLOW_EITHER && bytes[i] == model->other[at + i]);
 
 		if (!right)
 			return i;
@@ -108,7 +113,8 @@ static uint64_t check_vague(struct flow_model *model, uint64_t at, uint64_t n, c
 	return n;
 }
 
-uint64_t flow_model_check(struct flow_model *model, uint64_t offset, uint64_t size, const uint8_t *bytes)
+uint64_t flow_model_check(struct flow_model *model, uint64_t offset, uint64_t size,
+			  const uint8_t *bytes)
 {
 	uint64_t n;
 

@@ -22,8 +22,8 @@ enum flow_byte {
 };
 
 #define FLOW_PAGE_VAGUE (1u << 0) /* some byte of it is not FLOW_KNOWN */
-#define FLOW_PAGE_LAZY (1u << 1)  /* lazily discarded: reading tells nothing */
-#define FLOW_PAGE_LOST (1u << 2)  /* was seen to be lost */
+#define FLOW_PAGE_LAZY	(1u << 1) /* lazily discarded: reading tells nothing */
+#define FLOW_PAGE_LOST	(1u << 2) /* was seen to be lost */
 
 struct flow_model {
 	uint64_t size; /* whole pages */
@@ -40,19 +40,24 @@ void flow_model_finish(struct flow_model *model);
 /* Zero, known, whatever it was: what a discard or a fresh allocation gives. Whole pages. */
 void flow_model_zero(struct flow_model *model, uint64_t offset, uint64_t size);
 /* bytes were written. Those of a lazily discarded page stay unknown. */
-void flow_model_write(struct flow_model *model, uint64_t offset, uint64_t size, const uint8_t *bytes);
+void flow_model_write(struct flow_model *model, uint64_t offset, uint64_t size,
+		      const uint8_t *bytes);
 /* bytes may have been written. */
-void flow_model_maybe(struct flow_model *model, uint64_t offset, uint64_t size, const uint8_t *bytes);
+void flow_model_maybe(struct flow_model *model, uint64_t offset, uint64_t size,
+		      const uint8_t *bytes);
 /* Nothing is known of the span, except that it stays as it is. */
 void flow_model_forget(struct flow_model *model, uint64_t offset, uint64_t size);
 /* Whole pages: set and clear FLOW_PAGE_*. */
-void flow_model_mark(struct flow_model *model, uint64_t offset, uint64_t size, uint8_t set, uint8_t clear);
+void flow_model_mark(struct flow_model *model, uint64_t offset, uint64_t size, uint8_t set,
+		     uint8_t clear);
 /* Some page of the span has one of the marks. */
-bool flow_model_marked(const struct flow_model *model, uint64_t offset, uint64_t size, uint8_t marks);
+bool flow_model_marked(const struct flow_model *model, uint64_t offset, uint64_t size,
+		       uint8_t marks);
 
 /* bytes were read. Returns the offset (from the span's start) of the first that cannot be, or size; what was
  * vague is known from now on. */
-uint64_t flow_model_check(struct flow_model *model, uint64_t offset, uint64_t size, const uint8_t *bytes);
+uint64_t flow_model_check(struct flow_model *model, uint64_t offset, uint64_t size,
+			  const uint8_t *bytes);
 
 /* The number that follows from one. */
 static inline uint64_t flow_mix(uint64_t x)

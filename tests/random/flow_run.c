@@ -23,14 +23,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define N_REGIONS 6u
-#define N_ITEMS 6u
-#define N_SLOTS 8u
-#define RING 512u
-#define RING_SHOWN 50u
-#define SCRATCH (UINT64_C(64) << 10)
-#define ARENA (UINT64_C(48) << 20)
-#define BLOCK ((uint64_t)SVM_BLOCK_SIZE)
+#define N_REGIONS    6u
+#define N_ITEMS	     6u
+#define N_SLOTS	     8u
+#define RING	     512u
+#define RING_SHOWN   50u
+#define SCRATCH	     (UINT64_C(64) << 10)
+#define ARENA	     (UINT64_C(48) << 20)
+#define BLOCK	     ((uint64_t)SVM_BLOCK_SIZE)
 #define WORKER_BYTES (UINT64_C(16) << 20)
 
 enum op_kind {
@@ -203,7 +203,7 @@ static struct slot slots[N_SLOTS];
 static struct worker workers[FLOW_WORKERS];
 static struct line ring[RING];
 static atomic_ullong ring_next;
-static atomic_bool bytes_lost; /* a device that keeps nothing was lost */
+static atomic_bool bytes_lost;	 /* a device that keeps nothing was lost */
 static atomic_uint n_host_holds; /* pins and acquires of host memory that are open */
 static const struct flow_order *order;
 static uint8_t *arena;
@@ -224,14 +224,15 @@ static __thread sigjmp_buf jump;
 
 static void print_line(const struct line *l)
 {
-	(void)fprintf(stderr, "  %llu w%u op %u %s", (unsigned long long)atomic_load(&l->number) - 1u, l->worker, l->op,
+	(void)fprintf(stderr, "  %llu w%u op %u %s",
+		      (unsigned long long)atomic_load(&l->number) - 1u, l->worker, l->op,
 		      op_info[l->kind].name);
 	if (l->what)
 		(void)fprintf(stderr, " (%s)", l->what);
 	if (l->region >= 0)
 		(void)fprintf(stderr, " region %d %p + %llx, size %llx", l->region,
-			      (void *)workers[l->worker].regions[l->region].addr, (unsigned long long)l->offset,
-			      (unsigned long long)l->size);
+			      (void *)workers[l->worker].regions[l->region].addr,
+			      (unsigned long long)l->offset, (unsigned long long)l->size);
 	if (l->slot >= 0)
 		(void)fprintf(stderr, " device %d", l->slot);
 	(void)fprintf(stderr, " value %llx -> %d\n", (unsigned long long)l->value, l->result);
@@ -273,8 +274,8 @@ static _Noreturn void fail(const char *format, ...)
 	_exit(1);
 }
 
-static void note(const struct worker *w, const char *what, const struct region *r, int slot, uint64_t offset,
-		 uint64_t size, uint64_t value, int result)
+static void note(const struct worker *w, const char *what, const struct region *r, int slot,
+		 uint64_t offset, uint64_t size, uint64_t value, int result)
 {
 	uint64_t i = atomic_fetch_add(&ring_next, 1u);
 	struct line *l = &ring[i % RING];
@@ -349,18 +350,21 @@ static void make_config(uint64_t seed, struct config *c)
 	c->keep = chance(&d, 40);
 }
 
-static void device_name(struct dice *d, char *name, size_t size, const struct config *c, bool *ret_lossy,
-			uint64_t *ret_blocks)
+static void device_name(struct dice *d, char *name, size_t size, const struct config *c,
+			bool *ret_lossy, uint64_t *ret_blocks)
 {
 	static const unsigned int sizes[] = { 4, 6, 8, 12, 16, 32 };
 	unsigned int memory = sizes[pick(d, 6)];
 	bool visible = c->keep || chance(d, 60);
 	bool keep = c->keep || chance(d, 25);
 
-	(void)snprintf(name, size, "soft:memory=%uM:faults=%s:host=%s:readonly=%s:peer=%s:visible=%s:engines=%u:keep=%s%s",
-		       memory, chance(d, 60) ? "on" : "off", chance(d, 60) ? "alias" : "none",
-		       chance(d, 70) ? "on" : "off", chance(d, 60) ? "on" : "off", visible ? "on" : "off",
-		       1u + (unsigned int)pick(d, 3), keep ? "on" : "off", chance(d, 10) ? ":latency=200000" : "");
+	(void)snprintf(
+		name, size,
+		"soft:memory=%uM:faults=%s:host=%s:readonly=%s:peer=%s:visible=%s:engines=%u:keep=%s%s",
+		memory, chance(d, 60) ? "on" : "off", chance(d, 60) ? "alias" : "none",
+		chance(d, 70) ? "on" : "off", chance(d, 60) ? "on" : "off", visible ? "on" : "off",
+		1u + (unsigned int)pick(d, 3), keep ? "on" : "off",
+		chance(d, 10) ? ":latency=200000" : "");
 	*ret_lossy = !(keep && visible);
 	*ret_blocks = memory / 2u;
 }
@@ -378,8 +382,10 @@ void flow_describe(uint64_t seed, char *text, size_t size)
 	struct config c;
 
 	make_config(seed, &c);
-	(void)snprintf(text, size, "flags %x, loop %u, %u service threads, %u workers, %u devices%s%s", c.flags, c.loop,
-		       c.n_service, c.n_workers, c.n_slots, c.kills ? ", kills" : "", c.keep ? ", memory kept" : "");
+	(void)snprintf(text, size,
+		       "flags %x, loop %u, %u service threads, %u workers, %u devices%s%s", c.flags,
+		       c.loop, c.n_service, c.n_workers, c.n_slots, c.kills ? ", kills" : "",
+		       c.keep ? ", memory kept" : "");
 }
 
 /* ---- Touching memory -------------------------------------------------------------------------- */
@@ -426,29 +432,53 @@ static void take_loss(struct region *r, uint64_t offset)
 	flow_model_mark(&r->model, offset, 1, FLOW_PAGE_LOST, 0);
 }
 
+/* What the library says of late about the block of a page. */
+static void print_events(const uint8_t *addr)
+{
+	struct svm_event events[64];
+	uint64_t block = (uint64_t)(uintptr_t)addr / BLOCK * BLOCK;
+	uint64_t cursor = 0;
+	int n;
+
+	while ((n = svm_events_read(space, &cursor, events, 64, NULL)) > 0)
+		for (int i = 0; i < n; i++)
+			if (events[i].device != ~0u || events[i].addr / BLOCK * BLOCK == block)
+				(void)fprintf(
+					stderr,
+					"  event %u at %llx + %llx device %d value %llx, %u to %u\n",
+					events[i].kind, (unsigned long long)events[i].addr,
+					(unsigned long long)events[i].size, (int)events[i].device,
+					(unsigned long long)events[i].value, events[i].from,
+					events[i].to);
+}
+
 static void after_signal(struct region *r, uint64_t offset, int number)
 {
 	if (number != SIGBUS && !(number == SIGSEGV && (config.flags & SVM_SPACE_NO_POISON)))
 		fail("signal %d at %p", number, (void *)(r->addr + offset));
-	if (!is_poisoned(r, offset))
+	if (!is_poisoned(r, offset)) {
+		print_events(r->addr + offset);
 		fail("signal %d at %p, which is not poisoned", number, (void *)(r->addr + offset));
+	}
 	take_loss(r, offset);
 }
 
-static void wrong(const struct worker *w, const struct region *r, uint64_t at, const uint8_t *bytes, const char *who)
+static void wrong(const struct worker *w, const struct region *r, uint64_t at, const uint8_t *bytes,
+		  const char *who)
 {
 	struct svm_page_residency page = { 0 };
 
 	(void)svm_residency_query(space, r->addr + at, 1, &page, 1, NULL);
 	fail("%s reads %02x %02x %02x %02x at region %d + %llx (%p), expected %02x (or %02x, state %u, page marks %x); now "
 	     "residency flags %x devices %x mapped %x",
-	     who, bytes[0], bytes[1], bytes[2], bytes[3], (int)(r - w->regions), (unsigned long long)at,
-	     (void *)(r->addr + at), r->model.value[at], r->model.other[at], r->model.state[at],
-	     r->model.pages[at / FLOW_PAGE], page.flags, page.devices, page.mapped);
+	     who, bytes[0], bytes[1], bytes[2], bytes[3], (int)(r - w->regions),
+	     (unsigned long long)at, (void *)(r->addr + at), r->model.value[at], r->model.other[at],
+	     r->model.state[at], r->model.pages[at / FLOW_PAGE], page.flags, page.devices,
+	     page.mapped);
 }
 
-static void check_bytes(struct worker *w, struct region *r, uint64_t offset, uint64_t size, const uint8_t *bytes,
-			const char *who)
+static void check_bytes(struct worker *w, struct region *r, uint64_t offset, uint64_t size,
+			const uint8_t *bytes, const char *who)
 {
 	uint64_t good = flow_model_check(&r->model, offset, size, bytes);
 
@@ -476,7 +506,8 @@ static void cpu_read(struct worker *w, struct region *r, uint64_t offset, uint64
 	}
 }
 
-static void cpu_write(struct worker *w, struct region *r, uint64_t offset, uint64_t size, uint64_t key)
+static void cpu_write(struct worker *w, struct region *r, uint64_t offset, uint64_t size,
+		      uint64_t key)
 {
 	uint64_t end = offset + size;
 	uint8_t *page = w->buffer;
@@ -548,7 +579,8 @@ static void expect_lost(struct slot *s, const char *what, int error)
 	if (e < 0 || !info.is_lost)
 		fail("%s on device %d: %d, but it is not lost", what, (int)(s - slots), error);
 	if (!(s->caps & SVM_CAP_FAULTS) || !atomic_load(&bytes_lost))
-		fail("%s: device %d (%s) is lost, and nobody killed it (%d)", what, (int)(s - slots), s->name, error);
+		fail("%s: device %d (%s) is lost, and nobody killed it (%d)", what,
+		     (int)(s - slots), s->name, error);
 	mark_killed(s);
 }
 
@@ -569,7 +601,8 @@ static void open_slot(struct slot *s, uint64_t key)
 	s->id = svm_device_id(s->device);
 	s->caps = info.caps;
 	if (order->loud)
-		(void)fprintf(stderr, "  device %d (id %u): %s\n", (int)(s - slots), s->id, s->name);
+		(void)fprintf(stderr, "  device %d (id %u): %s\n", (int)(s - slots), s->id,
+			      s->name);
 }
 
 /* ---- Kernels ---------------------------------------------------------------------------------- */
@@ -581,7 +614,8 @@ struct kernel_args {
 	uint64_t key;
 };
 
-static void share(uint64_t size, uint64_t index, uint64_t count, uint64_t *ret_from, uint64_t *ret_to)
+static void share(uint64_t size, uint64_t index, uint64_t count, uint64_t *ret_from,
+		  uint64_t *ret_to)
 {
 	*ret_from = size * index / count;
 	*ret_to = size * (index + 1u) / count;
@@ -654,10 +688,13 @@ static void end_prefetch(struct worker *w, struct item *it, bool cancel)
 	e = svm_prefetch_wait(it->prefetch, -1, &result, 1);
 	note(w, "prefetch ends", NULL, -1, 0, result.bytes_moved, result.failed, e);
 	expect(w, "svm_prefetch_progress", svm_prefetch_progress(it->prefetch, &done, &total), 0);
-	if (result.bytes_moved + result.already_there + result.skipped_pinned + result.failed != total)
-		fail("prefetch: %llu + %llu + %llu + %llu bytes are not %llu", (unsigned long long)result.bytes_moved,
-		     (unsigned long long)result.already_there, (unsigned long long)result.skipped_pinned,
-		     (unsigned long long)result.failed, (unsigned long long)total);
+	if (result.bytes_moved + result.already_there + result.skipped_pinned + result.failed !=
+	    total)
+		fail("prefetch: %llu + %llu + %llu + %llu bytes are not %llu",
+		     (unsigned long long)result.bytes_moved,
+		     (unsigned long long)result.already_there,
+		     (unsigned long long)result.skipped_pinned, (unsigned long long)result.failed,
+		     (unsigned long long)total);
 	expect(w, "svm_prefetch_destroy", svm_prefetch_destroy(it->prefetch), 0);
 }
 
@@ -671,11 +708,13 @@ static void end_item(struct worker *w, struct item *it)
 		return;
 	case ITEM_PIN:
 		note(w, "unpin", r, s ? (int)(s - slots) : -1, it->offset, it->size, 0, 0);
-		expect(w, "svm_unpin", svm_unpin(space, r->addr + it->offset, it->size, it->location), 0);
+		expect(w, "svm_unpin",
+		       svm_unpin(space, r->addr + it->offset, it->size, it->location), 0);
 		break;
 	case ITEM_HOST:
 		note(w, "host release", r, -1, it->offset, it->size, it->access, 0);
-		expect(w, "svm_host_release", svm_host_release(space, r->addr + it->offset, it->size, it->access), 0);
+		expect(w, "svm_host_release",
+		       svm_host_release(space, r->addr + it->offset, it->size, it->access), 0);
 		break;
 	case ITEM_ACCESS:
 		note(w, "release", r, s ? (int)(s - slots) : -1, it->offset, it->size, 0, 0);
@@ -700,8 +739,8 @@ static bool overlaps(const struct item *it, const struct region *r, uint64_t off
 	uint64_t start = it->offset / FLOW_PAGE * FLOW_PAGE;
 	uint64_t end = (it->offset + it->size + FLOW_PAGE - 1u) / FLOW_PAGE * FLOW_PAGE;
 
-	return it->kind != ITEM_NONE && it->kind != ITEM_PREFETCH && it->region == r && start < offset + size &&
-	       offset / FLOW_PAGE * FLOW_PAGE < end;
+	return it->kind != ITEM_NONE && it->kind != ITEM_PREFETCH && it->region == r &&
+	       start < offset + size && offset / FLOW_PAGE * FLOW_PAGE < end;
 }
 
 static bool is_held(const struct worker *w, const struct region *r, uint64_t offset, uint64_t size)
@@ -790,7 +829,8 @@ static uint64_t pick_size(struct dice *d)
 }
 
 /* A span of a region: bytes, pages, or much of it. */
-static void pick_span(struct dice *d, const struct region *r, uint64_t *ret_offset, uint64_t *ret_size)
+static void pick_span(struct dice *d, const struct region *r, uint64_t *ret_offset,
+		      uint64_t *ret_size)
 {
 	uint64_t kind = pick(d, 10);
 	uint64_t size;
@@ -937,7 +977,8 @@ static void do_unregister(struct worker *w, struct region *r)
 	int e;
 
 	if (held) {
-		expect(w, "svm_unregister of held memory", svm_unregister(space, r->addr, r->size), -EBUSY);
+		expect(w, "svm_unregister of held memory", svm_unregister(space, r->addr, r->size),
+		       -EBUSY);
 		settle(w, r, 0, r->size);
 	}
 	lost = atomic_load(&bytes_lost);
@@ -952,7 +993,8 @@ static void do_unregister(struct worker *w, struct region *r)
 		int number = touch(w->buffer, r->addr + at, FLOW_PAGE);
 
 		if (number && e == 0)
-			fail("page %p of unregistered memory: signal %d", (void *)(r->addr + at), number);
+			fail("page %p of unregistered memory: signal %d", (void *)(r->addr + at),
+			     number);
 		flow_model_mark(&r->model, at, 1, 0, FLOW_PAGE_LAZY);
 		if (!number)
 			check_bytes(w, r, at, FLOW_PAGE, w->buffer, "the CPU (unregistered)");
@@ -1003,8 +1045,8 @@ static void op_write(struct worker *w, struct dice *d)
 }
 
 /* The kernel touches it for us: needs residency where it serves no faults. Returns what is to be released. */
-static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, uint64_t offset, uint64_t size,
-			    uint32_t access, bool *ret_held)
+static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, uint64_t offset,
+			    uint64_t size, uint32_t access, bool *ret_held)
 {
 	bool must = config.flags & SVM_SPACE_USER_MODE_ONLY;
 	int e;
@@ -1013,7 +1055,8 @@ static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, 
 	settle(w, r, offset, size);
 	if (!must && chance(d, 70))
 		return true;
-	e = svm_host_acquire(space, r->addr + offset, size, access, chance(d, 20) ? SVM_HOST_TRY : 0);
+	e = svm_host_acquire(space, r->addr + offset, size, access,
+			     chance(d, 20) ? SVM_HOST_TRY : 0);
 	note(w, "host acquire", r, -1, offset, size, access, e);
 	if (e == -EIO && find_losses(r, offset, size))
 		return false;
@@ -1025,7 +1068,8 @@ static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, 
 }
 
 /* What a system call or io_uring said of a span of n bytes of which `result` were dealt with. */
-static void check_short(struct region *r, uint64_t offset, uint64_t size, const char *what, int result)
+static void check_short(struct region *r, uint64_t offset, uint64_t size, const char *what,
+			int result)
 {
 	if (result == (int)size)
 		return;
@@ -1076,7 +1120,8 @@ static void op_transfer(struct worker *w, struct dice *d, bool out, bool uring)
 	pick_span(d, r, &offset, &size);
 	if (size > (UINT64_C(1) << 20))
 		size = UINT64_C(1) << 20;
-	if (!prepare_syscall(w, d, r, offset, size, out ? SVM_ACCESS_READ : SVM_ACCESS_WRITE, &held))
+	if (!prepare_syscall(w, d, r, offset, size, out ? SVM_ACCESS_READ : SVM_ACCESS_WRITE,
+			     &held))
 		return;
 	if (!out) {
 		for (uint64_t i = 0; i < size; i++)
@@ -1088,7 +1133,8 @@ static void op_transfer(struct worker *w, struct dice *d, bool out, bool uring)
 	if (uring) {
 		e = uring_one(w, out, r->addr + offset, size);
 	} else {
-		n = out ? pwrite(w->file, r->addr + offset, size, 0) : pread(w->file, r->addr + offset, size, 0);
+		n = out ? pwrite(w->file, r->addr + offset, size, 0)
+			: pread(w->file, r->addr + offset, size, 0);
 		e = n < 0 ? -errno : (int)n;
 	}
 	note(w, "done", r, -1, offset, size, key, e);
@@ -1099,7 +1145,8 @@ static void op_transfer(struct worker *w, struct dice *d, bool out, bool uring)
 
 		flow_model_write(&r->model, offset, whole, w->buffer);
 		if (whole < size)
-			flow_model_maybe(&r->model, offset + whole, size - whole, w->buffer + whole);
+			flow_model_maybe(&r->model, offset + whole, size - whole,
+					 w->buffer + whole);
 	} else if (e > 0) {
 		if (pread(w->file, w->buffer, (size_t)e, 0) != e)
 			fail("pread from a memfd: %d", errno);
@@ -1107,7 +1154,9 @@ static void op_transfer(struct worker *w, struct dice *d, bool out, bool uring)
 	}
 	if (held)
 		expect(w, "svm_host_release",
-		       svm_host_release(space, r->addr + offset, size, out ? SVM_ACCESS_READ : SVM_ACCESS_WRITE), 0);
+		       svm_host_release(space, r->addr + offset, size,
+					out ? SVM_ACCESS_READ : SVM_ACCESS_WRITE),
+		       0);
 }
 
 static void op_host_acquire(struct worker *w, struct dice *d)
@@ -1129,7 +1178,9 @@ static void op_host_acquire(struct worker *w, struct dice *d)
 	if (e == -EIO && find_losses(r, offset, size))
 		return;
 	expect(w, "svm_host_acquire", e, 0);
-	*it = (struct item){ .kind = ITEM_HOST, .region = r, .offset = offset, .size = size, .access = access };
+	*it = (struct item){
+		.kind = ITEM_HOST, .region = r, .offset = offset, .size = size, .access = access
+	};
 	atomic_fetch_add(&n_host_holds, 1u);
 	if (access == SVM_ACCESS_WRITE && chance(d, 50))
 		cpu_write(w, r, offset, size, key);
@@ -1147,7 +1198,9 @@ static struct svm_location pick_location(struct dice *d, struct slot **ret_slot)
 	if (chance(d, 70))
 		s = use_slot(d);
 	if (!s)
-		return (struct svm_location){ chance(d, 80) ? SVM_LOCATION_HOST : SVM_LOCATION_HOST_NUMA, 0 };
+		return (struct svm_location){ chance(d, 80) ? SVM_LOCATION_HOST
+							    : SVM_LOCATION_HOST_NUMA,
+					      0 };
 	*ret_slot = s;
 	return svm_device_location(s->device);
 }
@@ -1194,7 +1247,8 @@ static void op_advise(struct worker *w, struct dice *d)
 		break;
 	}
 	e = svm_advise(space, r->addr + offset, size, &advice, 1, &outcome);
-	note(w, NULL, r, s ? (int)(s - slots) : -1, offset, size, advice.kind << 16 | advice.value, e);
+	note(w, NULL, r, s ? (int)(s - slots) : -1, offset, size, advice.kind << 16 | advice.value,
+	     e);
 	expect(w, "svm_advise", e, 0);
 	if (advice.kind == SVM_ADVICE_NO_ACCESS)
 		r->forbidden |= 1u << advice.device;
@@ -1229,8 +1283,8 @@ static void op_unadvise(struct worker *w, struct dice *d)
 
 /* ---- Prefetch, discard, pin ------------------------------------------------------------------- */
 
-static void expect_moved(struct worker *w, struct region *r, struct slot *s, uint64_t offset, uint64_t size,
-			 const char *what, int e)
+static void expect_moved(struct worker *w, struct region *r, struct slot *s, uint64_t offset,
+			 uint64_t size, const char *what, int e)
 {
 	(void)w;
 	if (e == 0)
@@ -1266,9 +1320,11 @@ static void op_prefetch(struct worker *w, struct dice *d)
 	note(w, NULL, r, s ? (int)(s - slots) : -1, offset, size, result.bytes_moved, e);
 	expect_moved(w, r, s, offset, size, "svm_prefetch", e);
 	whole_pages(r, &offset, &size);
-	if (result.bytes_moved + result.already_there + result.skipped_pinned + result.failed != size)
+	if (result.bytes_moved + result.already_there + result.skipped_pinned + result.failed !=
+	    size)
 		fail("prefetch result: %llu + %llu + %llu + %llu bytes are not %llu",
-		     (unsigned long long)result.bytes_moved, (unsigned long long)result.already_there,
+		     (unsigned long long)result.bytes_moved,
+		     (unsigned long long)result.already_there,
 		     (unsigned long long)result.skipped_pinned, (unsigned long long)result.failed,
 		     (unsigned long long)size);
 	if (e == 0 && result.skipped_pinned == 0 && result.failed == 0)
@@ -1298,7 +1354,8 @@ static void op_prefetch_async(struct worker *w, struct dice *d)
 	if (chance(d, 30))
 		expect(w, "svm_fence_create", svm_fence_create(space, &wait), 0);
 	e = svm_prefetch_start(space, &range, 1, wait, 0, &it->prefetch);
-	note(w, wait ? "after a fence" : NULL, r, s ? (int)(s - slots) : -1, offset, size, cancel, e);
+	note(w, wait ? "after a fence" : NULL, r, s ? (int)(s - slots) : -1, offset, size, cancel,
+	     e);
 	expect(w, "svm_prefetch_start", e, 0);
 	it->kind = ITEM_PREFETCH;
 	it->region = r;
@@ -1366,7 +1423,8 @@ static void op_app_discard(struct worker *w, struct dice *d)
 	uint64_t offset;
 	uint64_t size;
 
-	if (!r || !r->registered)
+	/* Without MOVE the library does not hear of it (memory.h). */
+	if (!r || !r->registered || (config.flags & SVM_SPACE_NO_MOVE))
 		return;
 	pick_span(d, r, &offset, &size);
 	whole_pages(r, &offset, &size);
@@ -1377,6 +1435,8 @@ static void op_app_discard(struct worker *w, struct dice *d)
 	if (madvise(r->addr + offset, size, MADV_DONTNEED) < 0)
 		fail("madvise: %d", errno);
 	flow_model_zero(&r->model, offset, size);
+	/* The library hears of it before a touch that comes later, not before other calls. */
+	cpu_read(w, r, offset, size);
 }
 
 /* Room on a device for what stays there until somebody gives it back: others must always find some. */
@@ -1417,9 +1477,12 @@ static void op_pin(struct worker *w, struct dice *d)
 		e = -ENOSPC;
 	expect_moved(w, r, s, offset, size, "svm_pin", e);
 	if (e == 0) {
-		*it = (struct item){
-			.kind = ITEM_PIN, .region = r, .offset = offset, .size = size, .location = to, .slot = s
-		};
+		*it = (struct item){ .kind = ITEM_PIN,
+				     .region = r,
+				     .offset = offset,
+				     .size = size,
+				     .location = to,
+				     .slot = s };
 		if (s)
 			atomic_fetch_add(&s->n_open, 1u);
 		else
@@ -1443,7 +1506,8 @@ struct work_span {
 };
 
 /* What acquire may answer besides 0. True: it did, and nothing more can be done. */
-static bool acquire_refused(struct slot *s, const struct work_span *spans, unsigned int n, const char *what, int e)
+static bool acquire_refused(struct slot *s, const struct work_span *spans, unsigned int n,
+			    const char *what, int e)
 {
 	bool forbidden = false;
 	bool never = false;
@@ -1458,7 +1522,8 @@ static bool acquire_refused(struct slot *s, const struct work_span *spans, unsig
 	if (e == -EIO || e == -ENODEV)
 		for (unsigned int i = 0; i < n; i++)
 			lost |= find_losses(spans[i].region, spans[i].offset, spans[i].size);
-	if ((e == -EACCES && forbidden) || (e == -ENOLINK && never) || (e == -EIO && lost) || e == -ENOSPC)
+	if ((e == -EACCES && forbidden) || (e == -ENOLINK && never) || (e == -EIO && lost) ||
+	    e == -ENOSPC)
 		return true;
 	/* What must not move can only change kind, and neighbours that the CPU holds keep it from that. */
 	if (e == -EBUSY && never && atomic_load(&n_host_holds))
@@ -1484,17 +1549,18 @@ static bool safe_to_touch(const struct slot *s, const struct work_span *spans, u
 	return true;
 }
 
-static int acquire(struct worker *w, struct dice *d, struct slot *s, const struct work_span *spans, unsigned int n,
-		   struct svm_access **ret_access)
+static int acquire(struct worker *w, struct dice *d, struct slot *s, const struct work_span *spans,
+		   unsigned int n, struct svm_access **ret_access)
 {
 	struct svm_access_range ranges[2];
 	struct svm_fence *ready;
 	int e;
 
 	for (unsigned int i = 0; i < n; i++)
-		ranges[i] = (struct svm_access_range){ .addr = spans[i].region->addr + spans[i].offset,
-						       .size = spans[i].size,
-						       .access = spans[i].access };
+		ranges[i] =
+			(struct svm_access_range){ .addr = spans[i].region->addr + spans[i].offset,
+						   .size = spans[i].size,
+						   .access = spans[i].access };
 	if (chance(d, 50))
 		return svm_acquire(s->device, ranges, n, 0, ret_access, NULL);
 	e = svm_acquire(s->device, ranges, n, 0, ret_access, &ready);
@@ -1510,8 +1576,9 @@ static int acquire(struct worker *w, struct dice *d, struct slot *s, const struc
 }
 
 /* Run a kernel with what it takes around it. 0: it ran; 1: it did not start; negative: it did not end well. */
-static int launch(struct worker *w, struct dice *d, struct slot *s, const struct work_span *spans, unsigned int n,
-		  void (*kernel)(const void *args, uint64_t index, uint64_t count), const struct kernel_args *args)
+static int launch(struct worker *w, struct dice *d, struct slot *s, const struct work_span *spans,
+		  unsigned int n, void (*kernel)(const void *args, uint64_t index, uint64_t count),
+		  const struct kernel_args *args)
 {
 	struct svm_access *access = NULL;
 	struct svm_fence *wait = NULL;
@@ -1524,14 +1591,15 @@ static int launch(struct worker *w, struct dice *d, struct slot *s, const struct
 		return 1;
 	if (!(s->caps & SVM_CAP_FAULTS) || chance(d, 40)) {
 		e = acquire(w, d, s, spans, n, &access);
-		note(w, "acquire", spans[0].region, (int)(s - slots), spans[0].offset, spans[0].size,
-		     spans[0].access, e);
+		note(w, "acquire", spans[0].region, (int)(s - slots), spans[0].offset,
+		     spans[0].size, spans[0].access, e);
 		if (acquire_refused(s, spans, n, "svm_acquire", e))
 			return 1;
 	}
 	if (!sync && chance(d, 30))
 		expect(w, "svm_fence_create", svm_fence_create(space, &wait), 0);
-	e = svm_soft_launch(s->device, kernel, args, sizeof(*args), grid, wait, sync ? NULL : &done);
+	e = svm_soft_launch(s->device, kernel, args, sizeof(*args), grid, wait,
+			    sync ? NULL : &done);
 	if (e == 0 && !sync && access && chance(d, 70)) {
 		expect(w, "svm_release", svm_release(access, done), 0);
 		access = NULL;
@@ -1546,7 +1614,8 @@ static int launch(struct worker *w, struct dice *d, struct slot *s, const struct
 	}
 	if (access)
 		expect(w, "svm_release", svm_release(access, NULL), 0);
-	note(w, "launch", spans[0].region, (int)(s - slots), spans[0].offset, spans[0].size, grid, e);
+	note(w, "launch", spans[0].region, (int)(s - slots), spans[0].offset, spans[0].size, grid,
+	     e);
 	if (e == 0)
 		return 0;
 	if (e != -ENODEV && e != -EIO)
@@ -1623,7 +1692,8 @@ static void op_launch_xor(struct worker *w, struct dice *d)
 }
 
 /* Two spans of one worker that have no page in common. */
-static bool pick_pair(struct worker *w, struct dice *d, struct work_span *src, struct work_span *dst)
+static bool pick_pair(struct worker *w, struct dice *d, struct work_span *src,
+		      struct work_span *dst)
 {
 	uint64_t size;
 
@@ -1640,7 +1710,8 @@ static bool pick_pair(struct worker *w, struct dice *d, struct work_span *src, s
 	dst->access = SVM_ACCESS_WRITE;
 	if (src->region != dst->region)
 		return true;
-	return src->offset + size + FLOW_PAGE <= dst->offset || dst->offset + size + FLOW_PAGE <= src->offset;
+	return src->offset + size + FLOW_PAGE <= dst->offset ||
+	       dst->offset + size + FLOW_PAGE <= src->offset;
 }
 
 static void op_launch_add(struct worker *w, struct dice *d)
@@ -1730,7 +1801,8 @@ static void op_two_readers(struct worker *w, struct dice *d)
 			continue;
 		if (acquire_refused(s[i], &span, 1, "svm_acquire", e))
 			continue;
-		e = svm_soft_launch(s[i]->device, kernel_add, &args, sizeof(args), 1u + pick(d, 4), NULL, &done[i]);
+		e = svm_soft_launch(s[i]->device, kernel_add, &args, sizeof(args), 1u + pick(d, 4),
+				    NULL, &done[i]);
 		ran[i] = e == 0;
 		/* Now: a device that can fault may wait for the other one, which must not wait for us. */
 		expect(w, "svm_release", svm_release(access, done[i]), 0);
@@ -1746,9 +1818,11 @@ static void op_two_readers(struct worker *w, struct dice *d)
 			note(w, "launch", r, (int)(s[i] - slots), span.offset, span.size, i, e);
 			svm_fence_unref(done[i]);
 			if (e == 0)
-				check_bytes(w, r, span.offset, span.size, w->scratch + i * SCRATCH / 2u, s[i]->name);
+				check_bytes(w, r, span.offset, span.size,
+					    w->scratch + i * SCRATCH / 2u, s[i]->name);
 			else if (e != -ENODEV && e != -EIO)
-				fail("launch on device %d (%s): %d", (int)(s[i] - slots), s[i]->name, e);
+				fail("launch on device %d (%s): %d", (int)(s[i] - slots),
+				     s[i]->name, e);
 			else
 				expect_lost(s[i], "launch", e);
 		}
@@ -1757,8 +1831,8 @@ static void op_two_readers(struct worker *w, struct dice *d)
 	leave_slot(s[0]);
 }
 
-static int work_ends(struct slot *s, const struct work_span *spans, unsigned int n, const char *what, int e,
-		     struct svm_fence *done)
+static int work_ends(struct slot *s, const struct work_span *spans, unsigned int n,
+		     const char *what, int e, struct svm_fence *done)
 {
 	if (e == 0 && done) {
 		e = svm_fence_wait(done, -1);
@@ -1786,9 +1860,11 @@ static void op_device_copy(struct worker *w, struct dice *d)
 		settle(w, spans[i].region, spans[i].offset, spans[i].size);
 	if (safe_to_touch(s, spans, 2)) {
 		e = svm_device_copy(s->device, spans[0].region->addr + spans[0].offset,
-				    spans[1].region->addr + spans[1].offset, spans[0].size, NULL, sync ? NULL : &done);
+				    spans[1].region->addr + spans[1].offset, spans[0].size, NULL,
+				    sync ? NULL : &done);
 		e = work_ends(s, spans, 2, "svm_device_copy", e, done);
-		note(w, "dst", spans[0].region, (int)(s - slots), spans[0].offset, spans[0].size, spans[1].offset, e);
+		note(w, "dst", spans[0].region, (int)(s - slots), spans[0].offset, spans[0].size,
+		     spans[1].offset, e);
 		known = known_bytes(&spans[1], w->buffer);
 		if (known)
 			wrote(w, &spans[0], e);
@@ -1813,7 +1889,8 @@ static void op_device_fill(struct worker *w, struct dice *d)
 	pick_span(d, r, &span.offset, &span.size);
 	settle(w, r, span.offset, span.size);
 	if (safe_to_touch(s, &span, 1)) {
-		e = svm_device_fill(s->device, r->addr + span.offset, value, span.size, NULL, sync ? NULL : &done);
+		e = svm_device_fill(s->device, r->addr + span.offset, value, span.size, NULL,
+				    sync ? NULL : &done);
 		e = work_ends(s, &span, 1, "svm_device_fill", e, done);
 		note(w, NULL, r, (int)(s - slots), span.offset, span.size, value, e);
 		memset(w->buffer, value, span.size);
@@ -1828,7 +1905,8 @@ static void op_acquire(struct worker *w, struct dice *d)
 	struct region *r = any_region(w, d);
 	struct item *it = new_item(w);
 	struct slot *s = r && it ? use_slot(d) : NULL;
-	struct work_span span = { .region = r, .access = chance(d, 50) ? SVM_ACCESS_READ : SVM_ACCESS_WRITE };
+	struct work_span span = { .region = r,
+				  .access = chance(d, 50) ? SVM_ACCESS_READ : SVM_ACCESS_WRITE };
 	struct svm_access *access;
 	int e;
 
@@ -1917,21 +1995,22 @@ static void op_residency(struct worker *w, struct dice *d)
 		return;
 	pick_span(d, r, &offset, &size);
 	whole_pages(r, &offset, &size);
-	e = svm_residency_query(space, r->addr + offset, size, pages, size / FLOW_PAGE, &generation);
+	e = svm_residency_query(space, r->addr + offset, size, pages, size / FLOW_PAGE,
+				&generation);
 	note(w, NULL, r, -1, offset, size, generation, e);
 	expect(w, "svm_residency_query", e, 0);
 	for (uint64_t i = 0; i < size / FLOW_PAGE; i++) {
 		const struct svm_page_residency *p = &pages[i];
 
 		if ((p->flags & SVM_PAGE_CPU_WRITE) && (p->devices || !(p->flags & SVM_PAGE_HOST)))
-			fail("page %llx: the CPU writes (flags %x) and devices %x hold it", (unsigned long long)i, p->flags,
-			     p->devices);
+			fail("page %llx: the CPU writes (flags %x) and devices %x hold it",
+			     (unsigned long long)i, p->flags, p->devices);
 		if ((p->flags & SVM_PAGE_CPU_READ) && !(p->flags & SVM_PAGE_HOST))
-			fail("page %llx: the CPU maps what the host does not hold (flags %x)", (unsigned long long)i,
-			     p->flags);
+			fail("page %llx: the CPU maps what the host does not hold (flags %x)",
+			     (unsigned long long)i, p->flags);
 		if ((p->flags & SVM_PAGE_POISONED) && (p->devices || (p->flags & SVM_PAGE_HOST)))
-			fail("page %llx: poisoned, and held (flags %x devices %x)", (unsigned long long)i, p->flags,
-			     p->devices);
+			fail("page %llx: poisoned, and held (flags %x devices %x)",
+			     (unsigned long long)i, p->flags, p->devices);
 		if (p->flags & SVM_PAGE_POISONED)
 			take_loss(r, offset + i * FLOW_PAGE);
 	}
@@ -1951,8 +2030,9 @@ static void op_pointer(struct worker *w, struct dice *d)
 	note(w, NULL, r, -1, offset, size, info.id, 0);
 	if (!info.is_svm || info.base != (uint64_t)(uintptr_t)r->addr || info.length != r->size ||
 	    info.is_registered != r->registered)
-		fail("svm_pointer_query: base %llx length %llx registered %u", (unsigned long long)info.base,
-		     (unsigned long long)info.length, info.is_registered);
+		fail("svm_pointer_query: base %llx length %llx registered %u",
+		     (unsigned long long)info.base, (unsigned long long)info.length,
+		     info.is_registered);
 }
 
 static void op_fork(struct worker *w)
@@ -2105,7 +2185,8 @@ static void do_kind(struct worker *w, struct dice *d, enum op_kind kind)
 
 static void do_op(struct worker *w, unsigned int index)
 {
-	struct dice d = { flow_mix(flow_mix(order->seed) ^ ((uint64_t)(w->number + 1u) << 32 | index)) };
+	struct dice d = { flow_mix(flow_mix(order->seed) ^
+				   ((uint64_t)(w->number + 1u) << 32 | index)) };
 	enum op_kind kind = pick_kind(&d);
 
 	current.worker = w->number;
@@ -2189,9 +2270,10 @@ static void print_threads(void)
 	const struct dirent *entry;
 
 	for (unsigned int i = 0; i < config.n_workers; i++)
-		(void)fprintf(stderr, "worker %u: op %u (%s)\n", i,
-			      __atomic_load_n(&workers[i].doing.op, __ATOMIC_RELAXED),
-			      op_info[__atomic_load_n(&workers[i].doing.kind, __ATOMIC_RELAXED)].name);
+		(void)fprintf(
+			stderr, "worker %u: op %u (%s)\n", i,
+			__atomic_load_n(&workers[i].doing.op, __ATOMIC_RELAXED),
+			op_info[__atomic_load_n(&workers[i].doing.kind, __ATOMIC_RELAXED)].name);
 	while (tasks && (entry = readdir(tasks)) != NULL) {
 		char path[300];
 		char text[3][200] = { "", "", "" };
@@ -2203,7 +2285,8 @@ static void print_threads(void)
 			ssize_t n;
 			int fd;
 
-			(void)snprintf(path, sizeof(path), "/proc/self/task/%s/%s", entry->d_name, files[i]);
+			(void)snprintf(path, sizeof(path), "/proc/self/task/%s/%s", entry->d_name,
+				       files[i]);
 			fd = open(path, O_RDONLY | O_CLOEXEC);
 			if (fd < 0)
 				continue;
@@ -2212,7 +2295,8 @@ static void print_threads(void)
 			text[i][strcspn(text[i], "\n")] = '\0';
 			(void)close(fd);
 		}
-		(void)fprintf(stderr, "thread %s %s: %s, %s\n", entry->d_name, text[0], text[1], text[2]);
+		(void)fprintf(stderr, "thread %s %s: %s, %s\n", entry->d_name, text[0], text[1],
+			      text[2]);
 	}
 	if (tasks)
 		(void)closedir(tasks);
@@ -2225,14 +2309,16 @@ static void *watchdog(void *arg)
 	(void)arg;
 	(void)pthread_mutex_lock(&watch_lock);
 	while (!watch_ends) {
-		uint64_t now = __atomic_load_n(&order->report->n_done, __ATOMIC_RELAXED) + atomic_load(&ring_next);
+		uint64_t now = __atomic_load_n(&order->report->n_done, __ATOMIC_RELAXED) +
+			       atomic_load(&ring_next);
 		struct timespec until;
 
 		unsigned int patience = order->patience ? order->patience : PATIENCE;
 
 		if (now == before) {
 			print_threads();
-			fail("nothing has moved for %u seconds: %llu operations of %llu under way", patience,
+			fail("nothing has moved for %u seconds: %llu operations of %llu under way",
+			     patience,
 			     (unsigned long long)(order->report->n_started - order->report->n_done),
 			     (unsigned long long)order->report->n_started);
 		}
@@ -2249,7 +2335,9 @@ static void *watchdog(void *arg)
 
 static void log_line(void *data, int level, const char *line)
 {
-	struct iovec parts[] = { { (char *)"  log: ", 7 }, { (char *)line, strlen(line) }, { (char *)"\n", 1 } };
+	struct iovec parts[] = { { (char *)"  log: ", 7 },
+				 { (char *)line, strlen(line) },
+				 { (char *)"\n", 1 } };
 
 	(void)data;
 	(void)level;
@@ -2339,7 +2427,8 @@ void flow_run(const struct flow_order *given)
 	setup();
 	if (order->threads) {
 		for (unsigned int i = 0; i < config.n_workers; i++)
-			if (pthread_create(&workers[i].thread, NULL, worker_thread, &workers[i]) != 0)
+			if (pthread_create(&workers[i].thread, NULL, worker_thread, &workers[i]) !=
+			    0)
 				fail("pthread_create");
 		for (unsigned int i = 0; i < config.n_workers; i++)
 			(void)pthread_join(workers[i].thread, NULL);

@@ -25,17 +25,17 @@ struct flow_op {
 struct flow_report {
 	uint64_t n_started; /* operations, in order, when it runs in one thread */
 	uint64_t n_done;
-	uint64_t n_lost; /* devices lost */
+	uint64_t n_lost;     /* devices lost */
 	uint64_t n_poisoned; /* pages seen to be lost */
-	char text[512]; /* what was wrong */
+	char text[512];	     /* what was wrong */
 };
 
 struct flow_order {
 	uint64_t seed;
-	uint32_t n_ops;	    /* of each worker */
-	bool threads;	    /* a thread per worker; else one thread does all, in order */
-	bool loud;	    /* print each operation */
-	unsigned int patience; /* seconds without progress that mean a hang; 0: default */
+	uint32_t n_ops;		   /* of each worker */
+	bool threads;		   /* a thread per worker; else one thread does all, in order */
+	bool loud;		   /* print each operation */
+	unsigned int patience;	   /* seconds without progress that mean a hang; 0: default */
 	const struct flow_op *ops; /* chosen ones, in order; NULL: all */
 	size_t n_chosen;
 	struct flow_report *report; /* shared */

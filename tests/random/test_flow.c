@@ -36,11 +36,11 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define OPS_PER_WORKER 250u
+#define OPS_PER_WORKER	250u
 #define DEFAULT_SECONDS 20u
-#define SHRINK_SECONDS 90.0
+#define SHRINK_SECONDS	90.0
 #define SHRINK_PATIENCE 5u
-#define FILE_MAGIC "random_flow 1"
+#define FILE_MAGIC	"random_flow 1"
 
 static uint64_t first_seed;
 static unsigned int seconds;
@@ -122,10 +122,12 @@ static _Noreturn void run_child(const struct flow_order *order)
 	unsigned int threads = count_threads();
 
 	flow_run(order);
-	if (count_entries("/proc/self/fd") != fds || count_threads() != threads || count_children()) {
-		(void)snprintf(report->text, sizeof(report->text), "left over: %d fds, %d threads, %u children",
-			       (int)count_entries("/proc/self/fd") - (int)fds, (int)count_threads() - (int)threads,
-			       count_children());
+	if (count_entries("/proc/self/fd") != fds || count_threads() != threads ||
+	    count_children()) {
+		(void)snprintf(report->text, sizeof(report->text),
+			       "left over: %d fds, %d threads, %u children",
+			       (int)count_entries("/proc/self/fd") - (int)fds,
+			       (int)count_threads() - (int)threads, count_children());
 		(void)fprintf(stderr, "FAILED: seed %" PRIu64 ": %s\n", order->seed, report->text);
 		exit(1);
 	}
@@ -159,7 +161,8 @@ static bool run(struct flow_order *order, bool quiet)
 	if (WIFSIGNALED(status) && !report->text[0])
 		(void)snprintf(report->text, sizeof(report->text), "signal %d", WTERMSIG(status));
 	else if (status != 0 && !report->text[0])
-		(void)snprintf(report->text, sizeof(report->text), "exit status %d", WEXITSTATUS(status));
+		(void)snprintf(report->text, sizeof(report->text), "exit status %d",
+			       WEXITSTATUS(status));
 	return status == 0;
 }
 
@@ -181,12 +184,13 @@ static bool save(const struct flow_order *order, const char *path)
 
 	if (!file)
 		return false;
-	(void)snprintf(line, sizeof(line), "%s\nseed %" PRIu64 "\nops %u\nthreads %d\n", FILE_MAGIC, order->seed,
-		       order->n_ops, order->threads);
+	(void)snprintf(line, sizeof(line), "%s\nseed %" PRIu64 "\nops %u\nthreads %d\n", FILE_MAGIC,
+		       order->seed, order->n_ops, order->threads);
 	sum = add_to_sum(sum, line);
 	(void)fputs(line, file);
 	for (size_t i = 0; order->ops && i < order->n_chosen; i++) {
-		(void)snprintf(line, sizeof(line), "op %u %u\n", order->ops[i].worker, order->ops[i].index);
+		(void)snprintf(line, sizeof(line), "op %u %u\n", order->ops[i].worker,
+			       order->ops[i].index);
 		sum = add_to_sum(sum, line);
 		(void)fputs(line, file);
 	}
@@ -195,7 +199,8 @@ static bool save(const struct flow_order *order, const char *path)
 }
 
 /* NULL, or what is wrong with the file. */
-static const char *load(const char *path, struct flow_order *order, struct flow_op *ops, size_t n_ops)
+static const char *load(const char *path, struct flow_order *order, struct flow_op *ops,
+			size_t n_ops)
 {
 	FILE *file = fopen(path, "re");
 	uint64_t sum = 0;
@@ -216,22 +221,29 @@ static const char *load(const char *path, struct flow_order *order, struct flow_
 
 		if (number == 0 && strcmp(line, FILE_MAGIC "\n") != 0)
 			what = "not a sequence of random_flow";
-		else if (number == 1 && (sscanf(line, "seed %" SCNu64 "\n%n", &order->seed, &length) != 1 || line[length]))
+		else if (number == 1 &&
+			 (sscanf(line, "seed %" SCNu64 "\n%n", &order->seed, &length) != 1 ||
+			  line[length]))
 			what = "no seed in line 2";
-		else if (number == 2 && (sscanf(line, "ops %u\n%n", &order->n_ops, &length) != 1 || line[length] ||
-					 order->n_ops > FLOW_OPS_MAX))
+		else if (number == 2 && (sscanf(line, "ops %u\n%n", &order->n_ops, &length) != 1 ||
+					 line[length] || order->n_ops > FLOW_OPS_MAX))
 			what = "no number of operations in line 3";
-		else if (number == 3 && (sscanf(line, "threads %d\n%n", &threads, &length) != 1 || line[length]))
+		else if (number == 3 &&
+			 (sscanf(line, "threads %d\n%n", &threads, &length) != 1 || line[length]))
 			what = "no kind of run in line 4";
 		else if (number == 3)
 			order->threads = threads != 0;
-		else if (number > 3 && sscanf(line, "end %" SCNx64 "\n%n", &given, &length) == 1 && !line[length])
+		else if (number > 3 && sscanf(line, "end %" SCNx64 "\n%n", &given, &length) == 1 &&
+			 !line[length])
 			ended = true;
-		else if (number > 3 && (sscanf(line, "op %u %u\n%n", &worker, &index, &length) != 2 || line[length] ||
-					worker >= FLOW_WORKERS || index >= FLOW_OPS_MAX || order->n_chosen == n_ops))
+		else if (number > 3 &&
+			 (sscanf(line, "op %u %u\n%n", &worker, &index, &length) != 2 ||
+			  line[length] || worker >= FLOW_WORKERS || index >= FLOW_OPS_MAX ||
+			  order->n_chosen == n_ops))
 			what = "a line that is no operation";
 		else if (number > 3)
-			ops[order->n_chosen++] = (struct flow_op){ (uint16_t)worker, (uint16_t)index };
+			ops[order->n_chosen++] =
+				(struct flow_op){ (uint16_t)worker, (uint16_t)index };
 		if (!ended)
 			sum = add_to_sum(sum, line);
 		number++;
@@ -257,7 +269,10 @@ static size_t shrink(uint64_t seed, unsigned int n_ops, struct flow_op *ops, siz
 
 	for (size_t piece = n / 2u; piece >= 1u; piece /= 2u) {
 		for (size_t at = 0; at < n && now() < end;) {
-			struct flow_order order = { .seed = seed, .n_ops = n_ops, .ops = rest, .patience = SHRINK_PATIENCE };
+			struct flow_order order = { .seed = seed,
+						    .n_ops = n_ops,
+						    .ops = rest,
+						    .patience = SHRINK_PATIENCE };
 			size_t gone = piece < n - at ? piece : n - at;
 
 			memcpy(rest, ops, at * sizeof(*ops));
@@ -334,17 +349,21 @@ static void agrees_with_flat_array(void **state)
 	unsigned int rounds = 0;
 
 	(void)state;
-	(void)fprintf(stderr, "seed %" PRIu64 " (SVM_TEST_SEED=%" PRIu64 " repeats it)\n", first_seed, first_seed);
+	(void)fprintf(stderr, "seed %" PRIu64 " (SVM_TEST_SEED=%" PRIu64 " repeats it)\n",
+		      first_seed, first_seed);
 	do {
 		uint64_t seed = first_seed + rounds;
-		struct flow_order order = { .seed = seed, .n_ops = OPS_PER_WORKER, .threads = seed % 4u != 0 };
+		struct flow_order order = { .seed = seed,
+					    .n_ops = OPS_PER_WORKER,
+					    .threads = seed % 4u != 0 };
 
 		if (!run(&order, false)) {
 			char text[160];
 
 			flow_describe(seed, text, sizeof(text));
-			(void)fprintf(stderr, "round %u, seed %" PRIu64 " (%s, %s): %s\n", rounds, seed, text,
-				      order.threads ? "threads" : "one thread", report->text);
+			(void)fprintf(stderr, "round %u, seed %" PRIu64 " (%s, %s): %s\n", rounds,
+				      seed, text, order.threads ? "threads" : "one thread",
+				      report->text);
 			explain(seed, OPS_PER_WORKER, order.threads);
 			fail_msg("seed %" PRIu64, seed);
 		}
@@ -353,7 +372,8 @@ static void agrees_with_flat_array(void **state)
 		n_poisoned += report->n_poisoned;
 		rounds++;
 	} while (now() - start < (double)seconds);
-	print_message("%u rounds, %" PRIu64 " operations, %" PRIu64 " devices lost, %" PRIu64 " pages lost with them\n",
+	print_message("%u rounds, %" PRIu64 " operations, %" PRIu64 " devices lost, %" PRIu64
+		      " pages lost with them\n",
 		      rounds, n_ops, n_lost, n_poisoned);
 }
 
@@ -371,7 +391,8 @@ static int run_self(const char *name, const char *value, char *text, size_t size
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
-		if (dup2(pipes[1], STDERR_FILENO) < 0 || dup2(pipes[1], STDOUT_FILENO) < 0 || setenv(name, value, 1) < 0)
+		if (dup2(pipes[1], STDERR_FILENO) < 0 || dup2(pipes[1], STDOUT_FILENO) < 0 ||
+		    setenv(name, value, 1) < 0)
 			_exit(3);
 		(void)execl("/proc/self/exe", "random_flow", (char *)NULL);
 		_exit(3);
@@ -484,9 +505,11 @@ int main(void)
 	if (seed && !parse_number(seed, &first_seed))
 		return die("random_flow: SVM_TEST_SEED=%s is not a number%s\n", seed, "");
 	if (time_given && (!parse_number(time_given, &n) || n > 1000000u))
-		return die("random_flow: SVM_TEST_SECONDS=%s is not a number of seconds%s\n", time_given, "");
+		return die("random_flow: SVM_TEST_SECONDS=%s is not a number of seconds%s\n",
+			   time_given, "");
 	seconds = (unsigned int)n;
-	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	if (report == MAP_FAILED)
 		return die("random_flow: mmap: %s%s\n", strerror(errno), "");
 	if (file)

@@ -83,7 +83,10 @@ static void another_contract_is_refused_with_both_numbers(void **state)
 	assert_int_equal(ops.abi, 77);
 }
 
-#define MANDATORY(op) { #op, offsetof(struct svm_backend_ops, op) }
+#define MANDATORY(op)                                     \
+	{                                                 \
+#op, offsetof(struct svm_backend_ops, op) \
+	}
 
 static void each_mandatory_op_is_wanted(void **state)
 {
@@ -91,9 +94,10 @@ static void each_mandatory_op_is_wanted(void **state)
 		const char *name;
 		size_t offset;
 	} mandatory[] = {
-		MANDATORY(enumerate),  MANDATORY(open),	     MANDATORY(close),	   MANDATORY(caps),
-		MANDATORY(chunk_alloc), MANDATORY(chunk_free), MANDATORY(bind),	   MANDATORY(event_fd),
-		MANDATORY(event_ack),  MANDATORY(completed), MANDATORY(kill),	   MANDATORY(memory_kept),
+		MANDATORY(enumerate), MANDATORY(open),	      MANDATORY(close),
+		MANDATORY(caps),      MANDATORY(chunk_alloc), MANDATORY(chunk_free),
+		MANDATORY(bind),      MANDATORY(event_fd),    MANDATORY(event_ack),
+		MANDATORY(completed), MANDATORY(kill),	      MANDATORY(memory_kept),
 	};
 	struct svm_backend_ops ops;
 
@@ -143,7 +147,9 @@ static void missing_optional_ops_have_defaults(void **state)
 /* Take ops away and see whether caps are still believed. */
 static int check(uint32_t caps, void (*take_away)(void))
 {
-	struct svm_backend_caps c = { .caps = caps, .va_end = UINT64_C(1) << 47, .memory_size = SVM_BLOCK_SIZE };
+	struct svm_backend_caps c = { .caps = caps,
+				      .va_end = UINT64_C(1) << 47,
+				      .memory_size = SVM_BLOCK_SIZE };
 	struct svm_backend_ops ops;
 	unsigned int before;
 	int r;
@@ -234,9 +240,9 @@ static void capabilities_are_sane_numbers(void **state)
 static void a_bad_table_harms_nobody(void **state)
 {
 	static const struct svm_backend_ops *const both[] = { &table, &fake_backend, NULL };
-	struct svm_space_options options = {
-		.size = sizeof(options), .window_size = 16u * SVM_BLOCK_SIZE, .log = keep_line
-	};
+	struct svm_space_options options = { .size = sizeof(options),
+					     .window_size = 16u * SVM_BLOCK_SIZE,
+					     .log = keep_line };
 	struct svm_device_info info = { .size = sizeof(info) };
 	struct svm_space *space;
 	struct svm_device *device;

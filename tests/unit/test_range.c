@@ -21,7 +21,8 @@ static struct svm_alloc allocs[3];
 static struct svm_sys fake_sys;
 static int mmap_error;
 
-static int fake_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset, void **ret_addr)
+static int fake_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+		     void **ret_addr)
 {
 	if (mmap_error)
 		return mmap_error;
@@ -352,7 +353,9 @@ static void as_an_array_of_pages_says(void **state)
 		uint64_t first = next_random() % N_PAGES;
 		uint64_t end = first + 1u + next_random() % (N_PAGES - first);
 		struct svm_advice advice = random_advice(next_random);
-		uint32_t kinds = (uint32_t)(next_random() % 4u == 0 ? next_random() % (1u << SVM_ADVICE_KINDS) : 0);
+		uint32_t kinds = (uint32_t)(next_random() % 4u == 0
+						    ? next_random() % (1u << SVM_ADVICE_KINDS)
+						    : 0);
 		uint32_t gone = (uint32_t)(next_random() % 40u);
 
 		assert_int_equal(svm_range_update(&ctx, at(first), at(end), &advice, 1, kinds), 0);

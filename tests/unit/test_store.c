@@ -100,7 +100,8 @@ static unsigned int n_hopeless(int expected_status)
 	svm_store_fail_hopeless(&store, &failed);
 	n = count(&failed);
 	svm_list_for_each_safe(node, tmp, &failed) {
-		assert_int_equal(svm_list_entry(node, struct svm_store_waiter, node)->status, expected_status);
+		assert_int_equal(svm_list_entry(node, struct svm_store_waiter, node)->status,
+				 expected_status);
 		svm_list_del(node);
 	}
 	return n;

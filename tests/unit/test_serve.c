@@ -1,0 +1,1221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shown here: the whole core over a fake backend. One fixed flow (CPU touches, prefetches, device faults,
+ * evictions, pins, acquires, duplicates, mapping in place, work, discard, close) is run again and again,
+ * each time with another failure in it: of every call of every op of the backend, and of calls of the
+ * operating system. Each time the state is valid afterwards, every byte is right or its loss is
+ * reported, nothing hangs or leaks, and the same memory works when the failure is over.
+ */
+#include "fixture.h"
+
+#include "fake_backend.h"
+#include "space.h"
+#include "sys.h"
+#include "uffd_uapi.h"
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PAGE	  FIXTURE_PAGE
+#define BLOCK	  FIXTURE_BLOCK
+#define WINDOW	  (32u * BLOCK)
+#define HOST	  ((struct svm_location){ .kind = SVM_LOCATION_HOST })
+#define N_BLOCKS  4u /* three private ones and one of shared storage */
+#define SHARED	  3u
+#define N_WATCHED 5u
+
+/* Pages of each block whose bytes are followed. */
+static const unsigned int watched[N_WATCHED] = { 0, 1, 6, 100, 511 };
+
+/* ---- Touches that may end in a signal ---------------------------------------------------------- */
+
+static sigjmp_buf touch_failed;
+static struct sigaction old_bus;
+static struct sigaction old_segv;
+
+static void on_signal(int signal)
+{
+	siglongjmp(touch_failed, signal);
+}
+
+static void catch_signals(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	sigemptyset(&action.sa_mask);
+	assert_int_equal(sigaction(SIGBUS, &action, &old_bus), 0);
+	assert_int_equal(sigaction(SIGSEGV, &action, &old_segv), 0);
+}
+
+static void release_signals(void)
+{
+	(void)sigaction(SIGBUS, &old_bus, NULL);
+	(void)sigaction(SIGSEGV, &old_segv, NULL);
+}
+
+static int cpu_write(volatile uint64_t *word, uint64_t value)
+{
+	catch_signals();
+	if (sigsetjmp(touch_failed, 1) != 0) {
+		release_signals();
+		return -EFAULT;
+	}
+	*word = value;
+	release_signals();
+	return 0;
+}
+
+static int cpu_read(const volatile uint64_t *word, uint64_t *ret_value)
+{
+	catch_signals();
+	if (sigsetjmp(touch_failed, 1) != 0) {
+		release_signals();
+		return -EFAULT;
+	}
+	*ret_value = *word;
+	release_signals();
+	return 0;
+}
+
+/* ---- The flow ---------------------------------------------------------------------------------- */
+
+struct flow {
+	struct svm_fixture *f;
+	struct svm_device *device;
+	char *block[N_BLOCKS];
+	uint64_t expected[N_BLOCKS][N_WATCHED];
+	uint64_t next_value;
+	unsigned int n_errors; /* calls and touches that failed, and the last of them: */
+	int last_error;
+	int last_line;
+	bool may_lose; /* the device may die: poisoned pages are a fair report */
+	unsigned int n_lost;
+	const char *what; /* for messages */
+};
+
+static uint64_t *word_of(const struct flow *flow, unsigned int b, unsigned int i)
+{
+	return (uint64_t *)(void *)(flow->block[b] + watched[i] * PAGE);
+}
+
+#define note(flow, r) note_at(flow, r, __LINE__)
+static void note_at(struct flow *flow, int r, int line)
+{
+	if (r == 0)
+		return;
+	flow->n_errors++;
+	flow->last_error = r;
+	flow->last_line = line;
+}
+
+static bool has(const struct flow *flow, uint32_t caps)
+{
+	(void)flow;
+	return (fake.caps & caps) == caps;
+}
+
+static void wrong_bytes(const struct flow *flow, unsigned int b, unsigned int i, uint64_t found)
+{
+	fail_msg("%s: block %u, page %u: %llx instead of %llx", flow->what, b, watched[i],
+		 (unsigned long long)found, (unsigned long long)flow->expected[b][i]);
+}
+
+static void write_by_cpu(struct flow *flow, unsigned int b)
+{
+	for (unsigned int i = 0; i < N_WATCHED; i++) {
+		uint64_t value = ++flow->next_value;
+		int r = cpu_write(word_of(flow, b, i), value);
+
+		if (r == 0)
+			flow->expected[b][i] = value;
+		note(flow, r);
+	}
+}
+
+static void read_by_cpu(struct flow *flow, unsigned int b)
+{
+	for (unsigned int i = 0; i < N_WATCHED; i++) {
+		uint64_t found = 0;
+		int r = cpu_read(word_of(flow, b, i), &found);
+
+		if (r == 0 && found != flow->expected[b][i])
+			wrong_bytes(flow, b, i, found);
+		note(flow, r);
+	}
+}
+
+/* A device without faults is given the memory first. */
+static void use_by_device(struct flow *flow, unsigned int b, bool write)
+{
+	struct svm_access_range range = { .addr = flow->block[b],
+					  .size = BLOCK,
+					  .access = write ? SVM_ACCESS_WRITE : SVM_ACCESS_READ };
+	struct svm_access *access = NULL;
+	int r = 0;
+
+	if (!has(flow, SVM_CAP_FAULTS))
+		r = svm_acquire(flow->device, &range, 1, 0, &access, NULL);
+	note(flow, r);
+	for (unsigned int i = 0; i < N_WATCHED && r == 0; i += 2) {
+		uint64_t found = 0;
+		uint64_t value = ++flow->next_value;
+
+		r = fake_read((uint64_t)word_of(flow, b, i), &found);
+		if (r == 0 && found != flow->expected[b][i])
+			wrong_bytes(flow, b, i, found);
+		if (r == 0 && write) {
+			r = fake_write((uint64_t)word_of(flow, b, i), value);
+			if (r == 0)
+				flow->expected[b][i] = value;
+		}
+		note(flow, r);
+	}
+	assert_int_equal(svm_release(access, NULL), 0);
+}
+
+static void prefetch(struct flow *flow, unsigned int b, struct svm_location to)
+{
+	note(flow, svm_prefetch(flow->f->space, flow->block[b], BLOCK, to, NULL));
+}
+
+static void advise(struct flow *flow, unsigned int b, uint32_t kind, uint32_t device,
+		   uint64_t value)
+{
+	const struct svm_advice advice = { .kind = kind, .device = device, .value = value };
+
+	note(flow, svm_advise(flow->f->space, flow->block[b], BLOCK, &advice, 1, NULL));
+}
+
+static void step_touch(struct flow *flow)
+{
+	for (unsigned int b = 0; b < N_BLOCKS; b++)
+		write_by_cpu(flow, b);
+}
+
+static void step_prefetch(struct flow *flow)
+{
+	prefetch(flow, 0, svm_device_location(flow->device));
+}
+
+static void step_device_fault(struct flow *flow)
+{
+	use_by_device(flow, 1, true);
+	use_by_device(flow, 0, false);
+}
+
+static void step_read_back(struct flow *flow)
+{
+	read_by_cpu(flow, 0);
+	write_by_cpu(flow, 1);
+}
+
+/* Three blocks in a memory of two. */
+static void step_evict(struct flow *flow)
+{
+	for (unsigned int b = 0; b < 3; b++)
+		prefetch(flow, b, svm_device_location(flow->device));
+	use_by_device(flow, 0, true);
+	read_by_cpu(flow, 1);
+}
+
+static void step_pin(struct flow *flow)
+{
+	struct svm_space *space = flow->f->space;
+	struct svm_location there = svm_device_location(flow->device);
+	int r = svm_pin(space, flow->block[0], BLOCK, HOST);
+
+	note(flow, r);
+	if (r == 0)
+		assert_int_equal(svm_unpin(space, flow->block[0], BLOCK, HOST), 0);
+	r = svm_pin(space, flow->block[1], PAGE * 8u, there);
+	note(flow, r);
+	if (r == 0)
+		assert_int_equal(svm_unpin(space, flow->block[1], PAGE * 8u, there), 0);
+}
+
+static void step_acquire(struct flow *flow)
+{
+	struct svm_access_range ranges[2] = {
+		{ .addr = flow->block[1], .size = BLOCK, .access = SVM_ACCESS_WRITE },
+		{ .addr = flow->block[2], .size = 16u * PAGE, .access = SVM_ACCESS_READ },
+	};
+	struct svm_access *access = NULL;
+	struct svm_fence *done = NULL;
+	int r = svm_acquire(flow->device, ranges, 2, 0, &access, NULL);
+
+	note(flow, r);
+	if (r < 0)
+		return;
+	r = svm_fence_create(flow->f->space, &done);
+	note(flow, r);
+	assert_int_equal(svm_release(access, r < 0 ? NULL : done), 0);
+	if (r < 0)
+		return;
+	assert_int_equal(svm_fence_signal(done, 0), 0);
+	svm_fence_unref(done);
+	write_by_cpu(flow, 1);
+}
+
+static void step_duplicate(struct flow *flow)
+{
+	advise(flow, 2, SVM_ADVICE_READ_MOSTLY, 0, 1);
+	write_by_cpu(flow, 2);
+	use_by_device(flow, 2, false);
+	read_by_cpu(flow, 2);
+	write_by_cpu(flow, 2);
+	use_by_device(flow, 2, true);
+	note(flow,
+	     svm_unadvise(flow->f->space, flow->block[2], BLOCK, 1u << SVM_ADVICE_READ_MOSTLY));
+}
+
+/* Shared storage, and private storage that becomes shared. */
+static void step_in_place(struct flow *flow)
+{
+	if (!has(flow, SVM_CAP_HOST_ALIAS))
+		return;
+	advise(flow, SHARED, SVM_ADVICE_ACCESS_IN_PLACE, svm_device_id(flow->device), 0);
+	use_by_device(flow, SHARED, true);
+	read_by_cpu(flow, SHARED);
+	advise(flow, 2, SVM_ADVICE_ACCESS_IN_PLACE, svm_device_id(flow->device), 0);
+	write_by_cpu(flow, 2);
+	use_by_device(flow, 2, true);
+	write_by_cpu(flow, 2);
+}
+
+static void step_work(struct flow *flow)
+{
+	int r = svm_device_fill(flow->device, flow->block[1] + 200u * PAGE, 7, 3u * PAGE, NULL,
+				NULL);
+
+	note(flow, r);
+	if (r == 0)
+		r = svm_device_copy(flow->device, flow->block[0] + 300u * PAGE,
+				    flow->block[1] + 200u * PAGE, 3u * PAGE, NULL, NULL);
+	note(flow, r);
+	if (r == 0) {
+		uint64_t found = 0;
+
+		r = cpu_read((uint64_t *)(void *)(flow->block[0] + 301u * PAGE), &found);
+		if (r == 0)
+			assert_int_equal(found, UINT64_C(0x0707070707070707));
+		note(flow, r);
+	}
+}
+
+/* Pages 0 and 1 of block 0 become zero. */
+static void step_discard(struct flow *flow)
+{
+	int r = svm_discard(flow->f->space, flow->block[0], 2u * PAGE, 0);
+
+	note(flow, r);
+	for (unsigned int i = 0; i < 2; i++) {
+		uint64_t found = 0;
+
+		if (r == 0)
+			flow->expected[0][i] = 0;
+		else if (cpu_read(word_of(flow, 0, i), &found) == 0 && found == 0)
+			flow->expected[0][i] = 0; /* it came that far */
+	}
+}
+
+static void (*const steps[])(struct flow *flow) = {
+	step_touch,   step_prefetch,  step_device_fault, step_read_back, step_evict,   step_pin,
+	step_acquire, step_duplicate, step_in_place,	 step_work,	 step_discard,
+};
+#define N_STEPS (sizeof(steps) / sizeof(steps[0]))
+
+static int open_space(struct flow *flow, const struct svm_space_options *options)
+{
+	struct svm_space_options o = { .size = sizeof(o),
+				       .window_size = WINDOW,
+				       .op_timeout_ms = 5000 };
+	int r;
+
+	if (options)
+		o = *options;
+	o.flags |= flow->f->variant->flags;
+	o.loop = flow->f->variant->loop;
+	r = svm_space_create(&o, &flow->f->space);
+	if (r < 0) {
+		flow->f->space = NULL;
+		return r;
+	}
+	r = svm_device_open(flow->f->space, "fake", &flow->device);
+	for (unsigned int b = 0; b < N_BLOCKS && r == 0; b++) {
+		void *addr = NULL;
+
+		r = svm_alloc(flow->f->space, BLOCK, b == SHARED ? SVM_ALLOC_SHARED : 0, &addr);
+		flow->block[b] = addr;
+	}
+	if (r < 0) {
+		int destroyed = svm_space_destroy(flow->f->space);
+
+		if (destroyed < 0) /* the failure may have hit here, too */
+			destroyed = svm_space_destroy(flow->f->space);
+		assert_int_equal(destroyed, 0);
+		flow->f->space = NULL;
+	}
+	return r;
+}
+
+/* All blocks are in a state that the coherence machine allows. */
+static void check_blocks(const struct flow *flow)
+{
+	struct svm_ctx *ctx = &flow->f->space->ctx;
+
+	svm_rwlock_read(&ctx->tree_lock);
+	for (uint64_t b = 0; b < WINDOW / BLOCK; b++) {
+		struct svm_block *block = ctx->blocks[b];
+		const char *broken;
+
+		if (!block)
+			continue;
+		svm_lock(&block->lock);
+		broken = svm_coh_check(&block->coh);
+		svm_unlock(&block->lock);
+		if (broken)
+			print_error("%s: block %u: %s is broken\n", flow->what, (unsigned int)b,
+				    broken);
+		assert_null(broken);
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+}
+
+static bool is_poisoned(const struct flow *flow, const void *addr)
+{
+	return (fixture_page(flow->f, addr).flags & SVM_PAGE_POISONED) != 0;
+}
+
+/* Poisoned pages become zero pages. */
+static void give_up_lost(struct flow *flow, unsigned int b)
+{
+	for (unsigned int page = 0; page < SVM_BLOCK_PAGES && flow->may_lose; page++) {
+		char *addr = flow->block[b] + page * PAGE;
+
+		if (is_poisoned(flow, addr))
+			assert_int_equal(svm_discard(flow->f->space, addr, PAGE, 0), 0);
+	}
+}
+
+/* Whatever failed is over: what is not lost is there, and a lost page says so. */
+static void check_bytes(struct flow *flow)
+{
+	for (unsigned int b = 0; b < N_BLOCKS; b++) {
+		for (unsigned int i = 0; i < N_WATCHED; i++) {
+			uint64_t *word = word_of(flow, b, i);
+			uint64_t found = 0;
+			int r = svm_prefetch(flow->f->space, word, 8, HOST, NULL);
+
+			if (flow->may_lose && is_poisoned(flow, word)) {
+				assert_int_equal(r, -EIO);
+				assert_int_equal(cpu_read(word, &found), -EFAULT);
+				flow->expected[b][i] = 0;
+				flow->n_lost++;
+				continue;
+			}
+			if (r < 0)
+				fail_msg("%s: block %u, page %u: prefetch to the host: %s",
+					 flow->what, b, watched[i], strerror(-r));
+			if (cpu_read(word, &found) < 0)
+				fail_msg("%s: block %u, page %u cannot be read", flow->what, b,
+					 watched[i]);
+			if (found != flow->expected[b][i])
+				wrong_bytes(flow, b, i, found);
+		}
+		give_up_lost(flow, b);
+	}
+}
+
+static bool is_lost(struct flow *flow)
+{
+	struct svm_device_info info = { .size = sizeof(info) };
+
+	assert_int_equal(svm_device_query(flow->device, &info), 0);
+	return info.is_lost;
+}
+
+/* The same memory goes on working. */
+static void check_later(struct flow *flow)
+{
+	unsigned int before = flow->n_errors;
+
+	if (is_lost(flow)) {
+		assert_int_equal(svm_device_close(flow->device), 0);
+		assert_int_equal(svm_device_open(flow->f->space, "fake", &flow->device), 0);
+	}
+	for (unsigned int b = 0; b < 2; b++) {
+		prefetch(flow, b, svm_device_location(flow->device));
+		use_by_device(flow, b, true);
+	}
+	for (unsigned int b = 0; b < N_BLOCKS; b++)
+		write_by_cpu(flow, b);
+	if (flow->n_errors != before)
+		fail_msg("%s: a later operation fails (%s, line %d)", flow->what,
+			 strerror(-flow->last_error), flow->last_line);
+	check_bytes(flow);
+}
+
+static void end(struct flow *flow)
+{
+	assert_int_equal(svm_device_close(flow->device), 0);
+	assert_int_equal(fake_n_chunks(), 0);
+	for (unsigned int b = 0; b < N_BLOCKS; b++) {
+		for (unsigned int i = 0; i < N_WATCHED; i++) {
+			uint64_t found = 0;
+
+			assert_int_equal(cpu_read(word_of(flow, b, i), &found), 0);
+			if (found != flow->expected[b][i])
+				wrong_bytes(flow, b, i, found);
+		}
+		assert_int_equal(svm_free(flow->f->space, flow->block[b]), 0);
+	}
+	fixture_space_end(flow->f);
+	assert_int_equal(fake_n_open(), 0);
+	if (fake_wrong())
+		fail_msg("%s: the backend's contract was broken", flow->what);
+}
+
+static void run_steps(struct flow *flow)
+{
+	for (unsigned int i = 0; i < N_STEPS; i++)
+		steps[i](flow);
+}
+
+/* Close is part of the flow: it may fail, too. */
+static void try_close(struct flow *flow)
+{
+	int r;
+
+	use_by_device(flow, 1, true);
+	r = svm_device_close(flow->device);
+	note(flow, r);
+	if (r < 0)
+		return;
+	fake_heal();
+	assert_int_equal(svm_device_open(flow->f->space, "fake", &flow->device), 0);
+}
+
+static void finish(struct flow *flow)
+{
+	fake_heal();
+	check_blocks(flow);
+	check_bytes(flow);
+	check_later(flow);
+	check_blocks(flow);
+	end(flow);
+}
+
+/* ---- The flow as it is ------------------------------------------------------------------------- */
+
+static const uint32_t caps_of[] = {
+	FAKE_CAPS_ALL,
+	FAKE_CAPS_ALL & ~SVM_CAP_FAULTS,
+	FAKE_CAPS_ALL & ~SVM_CAP_COPY_ENGINE,
+	FAKE_CAPS_ALL & ~(SVM_CAP_READ_ONLY | SVM_CAP_HOST_ALIAS | SVM_CAP_CPU_VISIBLE),
+};
+#define N_CAPS (sizeof(caps_of) / sizeof(caps_of[0]))
+
+static void nothing_fails(struct svm_fixture *f)
+{
+	for (unsigned int c = 0; c < N_CAPS; c++) {
+		for (unsigned int pace = FAKE_AT_ONCE; pace <= FAKE_BY_THREAD; pace++) {
+			struct flow flow = { .f = f, .what = "nothing fails" };
+
+			fake_reset();
+			fake.caps = caps_of[c];
+			fake.pace = (enum fake_pace)pace;
+			assert_int_equal(open_space(&flow, NULL), 0);
+			run_steps(&flow);
+			try_close(&flow);
+			assert_int_equal(flow.n_errors, 0);
+			finish(&flow);
+			assert_int_equal(flow.n_lost, 0);
+		}
+	}
+	fake_unplug();
+}
+
+/* ---- Failing ops ------------------------------------------------------------------------------- */
+
+/* One run with the nth call of op failing with error; 0: the device dies there. False: there is no nth call. */
+static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pace pace,
+			     enum fake_op op, unsigned int nth, int error, bool keep)
+{
+	char what[96];
+	struct flow flow = { .f = f, .what = what };
+	bool was_there;
+	int r;
+
+	(void)snprintf(what, sizeof(what), "caps %x, pace %u: %s call %u: %s%s", caps, pace,
+		       fake_op_names[op], nth, error ? strerror(-error) : "death",
+		       keep ? ", memory kept" : "");
+	fake_reset();
+	fake.caps = caps;
+	fake.pace = pace;
+	fake.keep = keep;
+	if (error)
+		fake_fail(op, nth, error, 1);
+	else
+		fake_die_at(op, nth);
+	/* Without an answer to its faults a device is of no use. */
+	flow.may_lose = error == 0 || op == FAKE_FAULT_READ || op == FAKE_FAULT_DONE;
+	r = open_space(&flow, NULL);
+	if (r < 0) {
+		assert_int_equal(op, FAKE_OPEN);
+		assert_int_equal(r, error);
+		fake_heal();
+		assert_int_equal(open_space(&flow, NULL), 0);
+	}
+	run_steps(&flow);
+	try_close(&flow);
+	was_there = fake_calls(op) >= nth;
+	/* A full queue is nothing that anybody should notice. */
+	if (error == -EAGAIN && flow.n_errors)
+		fail_msg("%s: %u calls fail, the last with %s in line %d", what, flow.n_errors,
+			 strerror(-flow.last_error), flow.last_line);
+	finish(&flow);
+	if (keep && flow.n_lost)
+		fail_msg("%s: %u pages lost", what, flow.n_lost);
+	return was_there;
+}
+
+static void each_call_fails_once(struct svm_fixture *f, uint32_t caps, enum fake_pace pace,
+				 enum fake_op op, int error, bool keep)
+{
+	unsigned int n = 1;
+
+	fixture_watchdog(60);
+	while (run_with_failure(f, caps, pace, op, n, error, keep))
+		n++;
+	/* The flow reaches the op. */
+	assert_true(n > 1);
+	fake_unplug();
+}
+
+static void each_open_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_OPEN, -EMFILE, false);
+}
+
+static void each_chunk_alloc_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_CHUNK_ALLOC, -ENOMEM, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_CHUNK_ALLOC, -ENOSPC, false);
+	each_call_fails_once(f, caps_of[1], FAKE_AT_ONCE, FAKE_CHUNK_ALLOC, -ENOSPC, false);
+}
+
+static void each_chunk_map_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, caps_of[2], FAKE_AT_ONCE, FAKE_CHUNK_MAP, -ENOMEM, false);
+}
+
+static void each_bind_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_BIND, -ENOMEM, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_BIND, -EIO, false);
+	each_call_fails_once(f, caps_of[1], FAKE_AT_ONCE, FAKE_BIND, -ENOMEM, false);
+}
+
+static void each_bind_finds_the_queue_full_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_BIND, -EAGAIN, false);
+	each_call_fails_once(f, caps_of[1], FAKE_BY_THREAD, FAKE_BIND, -EAGAIN, false);
+}
+
+static void each_copy_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_COPY, -ENOMEM, false);
+	each_call_fails_once(f, caps_of[3], FAKE_BY_THREAD, FAKE_COPY, -EIO, false);
+}
+
+static void each_copy_finds_the_queue_full_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_COPY, -EAGAIN, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_COPY, -EAGAIN, false);
+}
+
+static void each_work_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_WORK, -EIO, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_WORK, -EAGAIN, false);
+}
+
+static void each_fault_op_fails_once(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_FAULT_READ, -EIO, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_FAULT_DONE, -EIO, true);
+}
+
+static void the_device_dies_at_each_bind(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_BIND, 0, false);
+	each_call_fails_once(f, caps_of[1], FAKE_BY_THREAD, FAKE_BIND, 0, true);
+}
+
+static void the_device_dies_at_each_copy(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_COPY, 0, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_COPY, 0, true);
+}
+
+static void the_device_dies_at_each_other_op(struct svm_fixture *f)
+{
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_CHUNK_ALLOC, 0, true);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_FAULT_READ, 0, false);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_FAULT_DONE, 0, true);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_WORK, 0, false);
+}
+
+/* Room for one call at a time. */
+static void a_queue_of_one(struct svm_fixture *f)
+{
+	for (unsigned int c = 0; c < N_CAPS; c++) {
+		struct flow flow = { .f = f, .what = "a queue of one" };
+
+		fake_reset();
+		fake.caps = caps_of[c];
+		fake.pace = FAKE_BY_THREAD;
+		fake.queue = 1;
+		assert_int_equal(open_space(&flow, NULL), 0);
+		run_steps(&flow);
+		try_close(&flow);
+		assert_int_equal(flow.n_errors, 0);
+		finish(&flow);
+	}
+	fake_unplug();
+}
+
+/* ---- A device that stops answering ------------------------------------------------------------- */
+
+static void given_up_when_it_never_signals(struct svm_fixture *f)
+{
+	const struct svm_space_options options = { .size = sizeof(options),
+						   .window_size = WINDOW,
+						   .op_timeout_ms = 60 };
+	unsigned int n_given_up = 0;
+
+	for (unsigned int from = 0; from < N_STEPS; from++) {
+		char what[64];
+		struct flow flow = { .f = f, .what = what, .may_lose = true };
+
+		(void)snprintf(what, sizeof(what), "no signal from step %u on", from);
+		fake_reset();
+		assert_int_equal(open_space(&flow, &options), 0);
+		for (unsigned int i = 0; i < N_STEPS; i++) {
+			/* Work of the application may take as long as it likes: nobody would give it up. */
+			if (i >= from && steps[i] == step_work)
+				continue;
+			if (i == from)
+				fake.pace = FAKE_ON_COMMAND;
+			steps[i](&flow);
+		}
+		if (is_lost(&flow)) {
+			n_given_up++;
+			assert_int_equal(fixture_events(f, SVM_EVENT_WATCHDOG), 1);
+			assert_int_equal(fixture_events(f, SVM_EVENT_DEVICE_LOST), 1);
+		}
+		fake.pace = FAKE_AT_ONCE;
+		finish(&flow);
+	}
+	assert_true(n_given_up >= N_STEPS - 2u);
+	fake_unplug();
+}
+
+/* ---- Single things that failed once ------------------------------------------------------------ */
+
+static struct flow open_plain(struct svm_fixture *f, const char *what)
+{
+	struct flow flow = { .f = f, .what = what };
+
+	assert_int_equal(open_space(&flow, NULL), 0);
+	return flow;
+}
+
+/* Every second page of a block is with the device: as many runs as can be, many batches of copies and binds. */
+static void many_runs_in_one_block(struct svm_fixture *f)
+{
+	static const enum fake_op ops[] = { FAKE_COPY, FAKE_BIND };
+
+	for (unsigned int o = 0; o < 2; o++) {
+		for (unsigned int nth = 1; nth <= 12; nth++) {
+			const struct svm_advice fine = { .kind = SVM_ADVICE_GRANULARITY,
+							 .value = PAGE };
+			struct flow flow;
+			uint64_t found;
+
+			fake_reset();
+			flow = open_plain(f, "many runs");
+			assert_int_equal(svm_advise(f->space, flow.block[0], BLOCK, &fine, 1, NULL),
+					 0);
+			for (unsigned int p = 0; p < 512; p++)
+				*(uint64_t *)(void *)(flow.block[0] + p * PAGE) = p + 1u;
+			for (unsigned int p = 0; p < 512; p += 2)
+				assert_int_equal(fake_write((uint64_t)flow.block[0] + p * PAGE,
+							    p + 1000u),
+						 0);
+			fake_fail(ops[o], nth, nth % 2 ? -ENOMEM : -EAGAIN, 1);
+			(void)svm_prefetch(f->space, flow.block[0], BLOCK, HOST, NULL);
+			for (unsigned int p = 0; p < 512; p += 2)
+				(void)fake_read((uint64_t)flow.block[0] + p * PAGE, &found);
+			(void)svm_prefetch(f->space, flow.block[0], BLOCK,
+					   svm_device_location(flow.device), NULL);
+			fake_heal();
+			check_blocks(&flow);
+			assert_int_equal(svm_prefetch(f->space, flow.block[0], BLOCK, HOST, NULL),
+					 0);
+			for (unsigned int p = 0; p < 512; p++) {
+				found = 0;
+				assert_int_equal(
+					cpu_read((uint64_t *)(void *)(flow.block[0] + p * PAGE),
+						 &found),
+					0);
+				assert_int_equal(found, p % 2 ? p + 1u : p + 1000u);
+			}
+			assert_int_equal(svm_device_close(flow.device), 0);
+			fixture_space_end(f);
+			assert_int_equal(fake_wrong(), 0);
+		}
+	}
+	fake_unplug();
+}
+
+/* Zeros made on the device wait for room in the queue of copies, not for that of another timeline. */
+static void a_first_touch_waits_for_the_queue_of_copies(struct svm_fixture *f)
+{
+	struct svm_prefetch_range ranges[2];
+	struct svm_prefetch *prefetch_of[2];
+	struct flow flow;
+
+	fake_reset();
+	fake.queue = 1;
+	fake.pace = FAKE_ON_COMMAND;
+	flow = open_plain(f, "first touch");
+	for (unsigned int i = 0; i < 2; i++) {
+		ranges[i] = (struct svm_prefetch_range){ flow.block[i], BLOCK,
+							 svm_device_location(flow.device) };
+		assert_int_equal(
+			svm_prefetch_start(f->space, &ranges[i], 1, NULL, 0, &prefetch_of[i]), 0);
+	}
+	/* The second was told once that there is no room, and asks no more until there is. */
+	fake_await_calls(FAKE_COPY, 2);
+	assert_int_equal(svm_prefetch_wait(prefetch_of[1], 20000000, NULL, 0), -ETIMEDOUT);
+	assert_int_equal(fake_calls(FAKE_COPY), 2);
+	fake.pace = FAKE_AT_ONCE;
+	fake_complete(~0u);
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(svm_prefetch_wait(prefetch_of[i], -1, NULL, 0), 0);
+		assert_int_equal(svm_prefetch_destroy(prefetch_of[i]), 0);
+	}
+	assert_int_equal(fake_calls(FAKE_COPY), 3);
+	finish(&flow);
+	fake_unplug();
+}
+
+/* The backend has less memory than its caps say, and nothing that could be evicted. */
+static void less_memory_than_was_said(struct svm_fixture *f)
+{
+	struct svm_prefetch_result result;
+	struct flow flow;
+
+	fake_reset();
+	fake.n_chunks = 0;
+	fake.memory_size = 4u * BLOCK;
+	flow = open_plain(f, "less memory than was said");
+	step_touch(&flow);
+	assert_int_equal(svm_prefetch(f->space, flow.block[0], BLOCK,
+				      svm_device_location(flow.device), &result),
+			 -ENOSPC);
+	assert_int_equal(result.outcome.reason, SVM_REASON_NO_MEMORY);
+	check_bytes(&flow);
+	fake.n_chunks = 1;
+	for (unsigned int b = 0; b < 3; b++)
+		prefetch(&flow, b, svm_device_location(flow.device));
+	assert_int_equal(flow.n_errors, 0);
+	fake.n_chunks = 2;
+	finish(&flow);
+	fake_unplug();
+}
+
+/* An op says that the device is gone before the event does: nobody may take that for a failure of the host's pages. */
+static void a_touch_outlives_the_device(struct svm_fixture *f)
+{
+	static const int reasons[] = { -ENODEV, -EIO };
+
+	for (unsigned int i = 0; i < 2; i++) {
+		struct flow flow;
+
+		fake_reset();
+		fake.loss = reasons[i];
+		flow = open_plain(f, "death at an unbind");
+		flow.may_lose = true;
+		write_by_cpu(&flow, SHARED);
+		advise(&flow, SHARED, SVM_ADVICE_READ_MOSTLY, 0, 1);
+		use_by_device(&flow, SHARED, false);
+		fake_die_at(FAKE_BIND, 1);
+		/* The write has to take the device's copy away. */
+		write_by_cpu(&flow, SHARED);
+		assert_int_equal(flow.n_errors, 0);
+		assert_true(is_lost(&flow));
+		finish(&flow);
+		assert_int_equal(flow.n_lost, 0);
+	}
+	fake_unplug();
+}
+
+/* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
+static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+		   void **ret_addr)
+{
+	(void)addr;
+	(void)size;
+	(void)prot;
+	(void)flags;
+	(void)fd;
+	(void)offset;
+	(void)ret_addr;
+	return -ENOMEM;
+}
+
+static void no_memory_to_evict(struct svm_fixture *f)
+{
+	static void *taken[65536];
+	struct svm_sys sys = svm_sys_real;
+	struct svm_prefetch_range range;
+	struct svm_prefetch *started;
+	struct svm_fence *start;
+	struct svm_pool *pool;
+	struct flow flow;
+	unsigned int n = 0;
+
+	fake_reset();
+	svm_sys = &sys;
+	flow = open_plain(f, "no memory to evict");
+	step_touch(&flow);
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	prefetch(&flow, 1, svm_device_location(flow.device));
+	assert_int_equal(svm_fence_create(f->space, &start), 0);
+	range = (struct svm_prefetch_range){ flow.block[2], BLOCK,
+					     svm_device_location(flow.device) };
+	assert_int_equal(svm_prefetch_start(f->space, &range, 1, start, 0, &started), 0);
+	pool = &f->space->ctx.request_pool;
+	sys.mmap = no_mmap;
+	while (n < 65536 && (taken[n] = svm_pool_get(pool)) != NULL)
+		n++;
+	assert_int_equal(svm_fence_signal(start, 0), 0);
+	assert_int_equal(svm_prefetch_wait(started, -1, NULL, 0), -ENOMEM);
+	sys.mmap = svm_sys_real.mmap;
+	while (n > 0)
+		svm_pool_put(pool, taken[--n]);
+	assert_int_equal(svm_prefetch_destroy(started), 0);
+	svm_fence_unref(start);
+	prefetch(&flow, 2, svm_device_location(flow.device));
+	assert_int_equal(flow.n_errors, 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
+/* ---- Failing system calls ---------------------------------------------------------------------- */
+
+enum os_call {
+	OS_MMAP,
+	OS_MPROTECT,
+	OS_MADVISE,
+	OS_POPULATE, /* madvise(2) with MADV_POPULATE_WRITE */
+	OS_MEMFD_CREATE,
+	OS_FTRUNCATE,
+	OS_FALLOCATE,
+	OS_FCNTL,
+	OS_USERFAULTFD,
+	OS_OPEN,
+	OS_READ,
+	OS_EVENTFD,
+	OS_EPOLL_CREATE,
+	OS_EPOLL_CTL,
+	OS_EPOLL_WAIT,
+	OS_IO_URING_INIT,
+	OS_IO_URING_ENTER,
+	OS_THREAD_CREATE,
+	OS_RESOLVE,  /* UFFDIO_COPY, _ZEROPAGE, _CONTINUE, _MOVE, _POISON */
+	OS_PROTECT,  /* UFFDIO_WRITEPROTECT */
+	OS_REGISTER, /* UFFDIO_REGISTER */
+	OS_CALLS,
+};
+
+static const char *const os_call_names[OS_CALLS] = {
+	"mmap",		  "mprotect",	   "madvise",	    "madvise (populate)",
+	"memfd_create",	  "ftruncate",	   "fallocate",	    "fcntl",
+	"userfaultfd",	  "open",	   "read",	    "eventfd",
+	"epoll_create",	  "epoll_ctl",	   "epoll_wait",    "io_uring_init",
+	"io_uring_enter", "thread_create", "resolve ioctl", "write-protect ioctl",
+	"register ioctl",
+};
+
+static struct {
+	enum os_call call;
+	_Atomic unsigned int left; /* calls until the one that fails; 0: over */
+	int error;
+} os;
+
+static bool fails(enum os_call call)
+{
+	unsigned int left = atomic_load(&os.left);
+
+	if (call != os.call)
+		return false;
+	while (left > 0)
+		if (atomic_compare_exchange_weak(&os.left, &left, left - 1u))
+			return left == 1u;
+	return false;
+}
+
+static int os_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+		   void **ret_addr)
+{
+	return fails(OS_MMAP) ? os.error
+			      : svm_sys_real.mmap(addr, size, prot, flags, fd, offset, ret_addr);
+}
+
+static int os_mprotect(void *addr, size_t size, int prot)
+{
+	return fails(OS_MPROTECT) ? os.error : svm_sys_real.mprotect(addr, size, prot);
+}
+
+static int os_madvise(void *addr, size_t size, int advice)
+{
+	if (fails(advice == MADV_POPULATE_WRITE ? OS_POPULATE : OS_MADVISE))
+		return os.error;
+	return svm_sys_real.madvise(addr, size, advice);
+}
+
+static int os_memfd_create(const char *name, unsigned int flags)
+{
+	return fails(OS_MEMFD_CREATE) ? os.error : svm_sys_real.memfd_create(name, flags);
+}
+
+static int os_ftruncate(int fd, uint64_t size)
+{
+	return fails(OS_FTRUNCATE) ? os.error : svm_sys_real.ftruncate(fd, size);
+}
+
+static int os_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
+{
+	return fails(OS_FALLOCATE) ? os.error : svm_sys_real.fallocate(fd, mode, offset, size);
+}
+
+static int os_fcntl(int fd, int cmd, long arg)
+{
+	return fails(OS_FCNTL) ? os.error : svm_sys_real.fcntl(fd, cmd, arg);
+}
+
+static int os_userfaultfd(int flags)
+{
+	return fails(OS_USERFAULTFD) ? os.error : svm_sys_real.userfaultfd(flags);
+}
+
+static int os_open(const char *path, int flags)
+{
+	return fails(OS_OPEN) ? os.error : svm_sys_real.open(path, flags);
+}
+
+static ssize_t os_read(int fd, void *buffer, size_t size)
+{
+	return fails(OS_READ) ? os.error : svm_sys_real.read(fd, buffer, size);
+}
+
+static int os_eventfd(unsigned int initial, int flags)
+{
+	return fails(OS_EVENTFD) ? os.error : svm_sys_real.eventfd(initial, flags);
+}
+
+static int os_epoll_create(int flags)
+{
+	return fails(OS_EPOLL_CREATE) ? os.error : svm_sys_real.epoll_create(flags);
+}
+
+static int os_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	/* Only what takes memory can lack it. */
+	if (op == EPOLL_CTL_ADD && fails(OS_EPOLL_CTL))
+		return os.error;
+	return svm_sys_real.epoll_ctl(epfd, op, fd, event);
+}
+
+static int os_epoll_wait(int epfd, struct epoll_event *events, int n_events, int64_t timeout_ns)
+{
+	return fails(OS_EPOLL_WAIT) ? os.error
+				    : svm_sys_real.epoll_wait(epfd, events, n_events, timeout_ns);
+}
+
+static int os_io_uring_init(unsigned int entries, struct io_uring *ring,
+			    struct io_uring_params *params)
+{
+	return fails(OS_IO_URING_INIT) ? os.error
+				       : svm_sys_real.io_uring_init(entries, ring, params);
+}
+
+static int os_io_uring_enter(struct io_uring *ring, unsigned int wait_nr, int64_t timeout_ns)
+{
+	return fails(OS_IO_URING_ENTER) ? os.error
+					: svm_sys_real.io_uring_enter(ring, wait_nr, timeout_ns);
+}
+
+static int os_thread_create(pthread_t *ret_thread, const char *name, void *(*fn)(void *), void *arg)
+{
+	return fails(OS_THREAD_CREATE) ? os.error
+				       : svm_sys_real.thread_create(ret_thread, name, fn, arg);
+}
+
+static int os_ioctl(int fd, unsigned long request, void *arg)
+{
+	bool fail = false;
+
+	switch (request) {
+	case UFFDIO_COPY:
+	case UFFDIO_ZEROPAGE:
+	case UFFDIO_CONTINUE:
+	case SVM_UFFDIO_MOVE:
+	case SVM_UFFDIO_POISON:
+		fail = fails(OS_RESOLVE);
+		break;
+	case UFFDIO_WRITEPROTECT:
+		fail = fails(OS_PROTECT);
+		break;
+	case UFFDIO_REGISTER:
+		fail = fails(OS_REGISTER);
+		break;
+	default:
+		break;
+	}
+	return fail ? os.error : svm_sys_real.ioctl(fd, request, arg);
+}
+
+/* What the manual pages list: mmap(2), mprotect(2), madvise(2), memfd_create(2), ftruncate(2), fallocate(2), fcntl(2),
+ * userfaultfd(2), open(2), read(2), eventfd(2), epoll_create(2), epoll_ctl(2), epoll_wait(2), io_uring_setup(2),
+ * io_uring_enter(2), pthread_create(3), ioctl_userfaultfd(2). Not ENOMEM of MADV_DONTNEED: it has zapped by then. */
+static const struct {
+	enum os_call call;
+	int error;
+} os_failures[] = {
+	{ OS_MMAP, -ENOMEM },	       { OS_MMAP, -EAGAIN },
+	{ OS_MPROTECT, -ENOMEM },      { OS_MADVISE, -EAGAIN },
+	{ OS_POPULATE, -ENOMEM },      { OS_POPULATE, -EAGAIN },
+	{ OS_MEMFD_CREATE, -ENOMEM },  { OS_FTRUNCATE, -EINTR },
+	{ OS_FALLOCATE, -EINTR },      { OS_FCNTL, -EAGAIN },
+	{ OS_USERFAULTFD, -ENOMEM },   { OS_OPEN, -EINTR },
+	{ OS_OPEN, -ENOMEM },	       { OS_READ, -EINTR },
+	{ OS_READ, -EAGAIN },	       { OS_EVENTFD, -ENOMEM },
+	{ OS_EPOLL_CREATE, -ENOMEM },  { OS_EPOLL_CTL, -ENOMEM },
+	{ OS_EPOLL_WAIT, -EINTR },     { OS_IO_URING_INIT, -ENOMEM },
+	{ OS_IO_URING_ENTER, -EINTR }, { OS_IO_URING_ENTER, -EAGAIN },
+	{ OS_THREAD_CREATE, -EAGAIN }, { OS_RESOLVE, -EAGAIN },
+	{ OS_RESOLVE, -ENOMEM },       { OS_PROTECT, -EAGAIN },
+	{ OS_PROTECT, -ENOMEM },       { OS_REGISTER, -ENOMEM },
+};
+#define N_OS_FAILURES (sizeof(os_failures) / sizeof(os_failures[0]))
+
+/* False: there is no nth call. */
+static bool run_with_os_failure(struct svm_fixture *f, unsigned int failure, unsigned int nth)
+{
+	char what[96];
+	struct flow flow = { .f = f, .what = what };
+	bool was_there;
+	int r;
+
+	(void)snprintf(what, sizeof(what), "%s call %u: %s",
+		       os_call_names[os_failures[failure].call], nth,
+		       strerror(-os_failures[failure].error));
+	fake_reset();
+	os.call = os_failures[failure].call;
+	os.error = os_failures[failure].error;
+	atomic_store(&os.left, nth);
+	r = open_space(&flow, NULL);
+	if (r < 0) {
+		/* An interrupted call is made again. Pools and tables have one error: no memory. */
+		assert_int_not_equal(os.error, -EINTR);
+		if (r != os.error && !(os.call == OS_MMAP && r == -ENOMEM))
+			fail_msg("%s: open: %s", what, strerror(-r));
+		atomic_store(&os.left, 0);
+		assert_int_equal(open_space(&flow, NULL), 0);
+		finish(&flow);
+		return true;
+	}
+	run_steps(&flow);
+	try_close(&flow);
+	was_there = atomic_load(&os.left) == 0;
+	atomic_store(&os.left, 0);
+	/* Nobody should hear of an interrupted call. */
+	if (os.error == -EINTR && flow.n_errors)
+		fail_msg("%s: %u calls fail, the last with %s in line %d", what, flow.n_errors,
+			 strerror(-flow.last_error), flow.last_line);
+	finish(&flow);
+	return was_there;
+}
+
+static void system_calls_fail_once(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+
+	sys.mmap = os_mmap;
+	sys.mprotect = os_mprotect;
+	sys.madvise = os_madvise;
+	sys.memfd_create = os_memfd_create;
+	sys.ftruncate = os_ftruncate;
+	sys.fallocate = os_fallocate;
+	sys.fcntl = os_fcntl;
+	sys.userfaultfd = os_userfaultfd;
+	sys.open = os_open;
+	sys.read = os_read;
+	sys.eventfd = os_eventfd;
+	sys.epoll_create = os_epoll_create;
+	sys.epoll_ctl = os_epoll_ctl;
+	sys.epoll_wait = os_epoll_wait;
+	sys.io_uring_init = os_io_uring_init;
+	sys.io_uring_enter = os_io_uring_enter;
+	sys.thread_create = os_thread_create;
+	sys.ioctl = os_ioctl;
+	svm_sys = &sys;
+	for (unsigned int failure = 0; failure < N_OS_FAILURES; failure++) {
+		unsigned int nth = 1;
+
+		fixture_watchdog(60);
+		/* All of the first calls, fewer and fewer of the many later ones, which are much alike. */
+		while (run_with_os_failure(f, failure, nth))
+			nth += 1u + nth / 12u;
+	}
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct svm_fixture_case cases[] = {
+		FIXTURE_CASE(nothing_fails, FIXTURE_ONCE),
+		FIXTURE_CASE(each_open_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_chunk_alloc_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_chunk_map_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_bind_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_bind_finds_the_queue_full_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_copy_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_copy_finds_the_queue_full_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_work_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(each_fault_op_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(the_device_dies_at_each_bind, FIXTURE_ONCE),
+		FIXTURE_CASE(the_device_dies_at_each_copy, FIXTURE_ONCE),
+		FIXTURE_CASE(the_device_dies_at_each_other_op, FIXTURE_ONCE),
+		FIXTURE_CASE(a_queue_of_one, FIXTURE_ONCE),
+		FIXTURE_CASE(given_up_when_it_never_signals, FIXTURE_ONCE),
+		FIXTURE_CASE(many_runs_in_one_block, FIXTURE_ONCE),
+		FIXTURE_CASE(a_first_touch_waits_for_the_queue_of_copies, FIXTURE_ONCE),
+		FIXTURE_CASE(less_memory_than_was_said, FIXTURE_ONCE),
+		FIXTURE_CASE(a_touch_outlives_the_device, FIXTURE_ONCE),
+		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
+		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
+	};
+
+	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+}
