@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A GPU of the xe driver, in managed mode.
+ *
+ * Two VMs per device, both of the kind whose jobs end (no LR_MODE): they signal sync objects, which
+ * event_fd follows. The shared VM has managed memory at the application's addresses. The copy VM is
+ * the library's own: all chunks for good, and host memory just as long as a copy uses it, so that no
+ * CPU page change ever waits for, or is undone by, this VM.
+ *
+ * Locks, outermost first: memory_lock > an engine's lock > map_lock; bind_lock; all > event_lock. They are held
+ * over ioctls that do not wait for the device, and kill_lock over those that do.
+ */
+#ifndef SVM_XE_INTERNAL_H
+#define SVM_XE_INTERNAL_H
+
+#include "../common/drm.h"
+#include "xe_uapi.h"
+#include <libsvm/backend.h>
+#include <libsvm/space.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- What the kernel says of a device (xe_probe.c) ------------------------------------------- */
+
+enum svm_xe_copy_kind {
+	SVM_XE_COPY_FAST,   /* XY_FAST_COPY_BLT */
+	SVM_XE_COPY_MATRIX, /* MEM_COPY, rows of 4 KiB */
+	SVM_XE_COPY_PAGES,  /* MEM_COPY in units of 256 bytes */
+};
+
+/* How one generation's copy engine wants its commands. */
+struct svm_xe_blitter {
+	enum svm_xe_copy_kind copy;
+	bool tile_bits;	       /* XY_FAST_COPY: bits 31:30 of dword 1 set (12.50 and later) */
+	uint32_t color_dwords; /* XY_FAST_COLOR; 0: fills are MEM_SET */
+	uint32_t copy_mocs;    /* dword 9 of MEM_COPY */
+	uint32_t fill_mocs;    /* dword 6 of MEM_SET, or dword 1 of XY_FAST_COLOR */
+};
+
+struct svm_xe_info {
+	uint32_t ip; /* graphics version times 100: 1255 is 12.55 */
+	uint32_t va_bits;
+	uint16_t pat; /* write-back, coherent with the CPU, not compressed */
+	bool has_vram;
+	bool vram_64k; /* device memory is mapped in 64 KiB only */
+	uint16_t vram; /* region instance */
+	uint64_t vram_size;
+	uint64_t vram_visible;
+	uint64_t system_size;
+	uint32_t n_copy; /* copy engines of the first GT */
+	struct svm_xe_engine_instance copy;
+	struct svm_xe_blitter blitter;
+};
+
+/* -errno, and *ret_what (static text) is what could not be had. */
+int svm_xe_probe(int fd, struct svm_xe_info *ret_info, const char **ret_what);
+
+/* ---- Names (xe_options.c) --------------------------------------------------------------------- */
+
+struct svm_xe_options {
+	int32_t minor;	 /* of the render node, or -1 */
+	uint32_t index;	 /* which device, where minor is -1 */
+	uint64_t memory; /* 0: default */
+	bool engine;	 /* copies by the copy engine where there is one */
+	bool host;	 /* host memory mapped in place */
+	bool system;	 /* chunks in system memory */
+};
+
+/* What follows "xe:" in a device name. -EINVAL: *ret_where points at the part that is wrong. */
+int svm_xe_options_parse(const char *string, struct svm_xe_options *ret_options,
+			 const char **ret_where);
+
+/* ---- Commands (xe_cmd.c) ---------------------------------------------------------------------- */
+
+/* The longest command, and what ends a batch, in dwords. */
+#define SVM_XE_CMD_MAX 16u
+#define SVM_XE_CMD_END 8u
+
+/* Can it do this at all? Before Xe2, and but for PVC, only whole dwords. */
+bool svm_xe_cmd_fits(const struct svm_xe_blitter *b, uint64_t dst, uint64_t src, uint64_t size);
+/* Write one command that copies (or fills) the beginning of [dst, dst + size), and say how much that is.
+ * Returns its dwords. */
+uint32_t svm_xe_cmd_copy(const struct svm_xe_blitter *b, uint32_t *dw, uint64_t dst, uint64_t src,
+			 uint64_t size, uint64_t *ret_done);
+uint32_t svm_xe_cmd_fill(const struct svm_xe_blitter *b, uint32_t *dw, uint64_t dst, uint64_t size,
+			 uint8_t value, bool system, uint64_t *ret_done);
+/* Store value at addr once all before is done, and end the batch. */
+uint32_t svm_xe_cmd_end(uint32_t *dw, uint64_t addr, uint64_t value);
+
+/* ---- Engines: a queue, its VM, and what waits for it (xe_engine.c) ---------------------------- */
+
+#define SVM_XE_REQUESTS	 1024u /* a power of two */
+#define SVM_XE_IN_FLIGHT 2u    /* batches */
+/* Bytes that one batch moves: what a request may have to wait for, twice. */
+#define SVM_XE_BATCH_BYTES (UINT64_C(16) << 20)
+#define SVM_XE_BATCH_OPS   512u
+#define SVM_XE_BATCH_SIZE  (UINT64_C(64) << 10) /* room for commands */
+/* Commands of all batches, then a page for status. A batch is followed by at least a page that the engine
+ * may read ahead. */
+#define SVM_XE_CMDS_SIZE ((SVM_XE_IN_FLIGHT + 1) * SVM_XE_BATCH_SIZE)
+
+#define SVM_XE_REQUEST_FILL	(1u << 0)
+#define SVM_XE_REQUEST_HOST_DST (1u << 1) /* dst is a library address */
+#define SVM_XE_REQUEST_HOST_SRC (1u << 2)
+
+struct svm_xe_request {
+	uint64_t dst;
+	uint64_t src;
+	uint64_t size;
+	uint32_t flags;
+	uint32_t value;
+};
+
+struct svm_xe_batch {
+	uint64_t end;	  /* requests that are done with it */
+	uint64_t map_end; /* host memory is mapped up to here */
+	uint64_t seq;
+};
+
+struct svm_xe_device;
+
+struct svm_xe_buffer {
+	uint32_t handle;
+	uint64_t size;
+	void *map;
+};
+
+struct svm_xe_engine {
+	struct svm_xe_device *dev;
+	enum svm_timeline timeline;
+	pthread_mutex_t lock;
+	bool has_lock;
+	uint32_t vm;
+	uint32_t queue;
+	uint32_t map_queue; /* binds and unbinds of host memory: apart, so that none waits for another batch */
+	uint32_t unmap_queue;
+	uint32_t map_syncobj;
+	uint64_t map_point; /* lock: what jobs wait for */
+	struct svm_xe_buffer cmds;
+	bool is_stopped; /* lock: starts nothing any more */
+	uint64_t cmds_va;
+	uint64_t seq;				       /* lock: batches started */
+	uint64_t n_retired;			       /* lock: batches done and told */
+	struct svm_xe_batch batches[SVM_XE_IN_FLIGHT]; /* lock: by seq */
+	uint64_t tail;				       /* lock: requests taken */
+	uint64_t head;				       /* lock: requests in batches */
+	uint64_t head_done; /* lock: bytes of the head's that are in batches */
+	struct svm_xe_request *ring;
+	struct svm_xe_bind_op *ops; /* lock: SVM_XE_BATCH_OPS */
+};
+
+int svm_xe_engine_init(struct svm_xe_device *dev, struct svm_xe_engine *engine,
+		       enum svm_timeline timeline, uint32_t vm, uint64_t cmds_va);
+/* Stop it (may block): no job of it runs any more. */
+void svm_xe_engine_stop(struct svm_xe_engine *engine, uint64_t patience_ns);
+void svm_xe_engine_finish(struct svm_xe_engine *engine);
+/* Queue requests, all or none (-EAGAIN), and start what can start. */
+int svm_xe_engine_add(struct svm_xe_engine *engine, const struct svm_xe_request *requests, size_t n,
+		      uint64_t *ret_value);
+/* The timeline reached point: tell what is done, start what can start. */
+void svm_xe_engine_advance(struct svm_xe_engine *engine, uint64_t point);
+/* Nothing of it runs, with its timeline at point. */
+bool svm_xe_engine_is_idle(struct svm_xe_engine *engine, uint64_t point);
+/* Map storage for good; jobs that start later find it. */
+int svm_xe_engine_bind(struct svm_xe_engine *engine, struct svm_xe_bind_op *op);
+
+/* ---- The device ------------------------------------------------------------------------------- */
+
+/* Storage is taken from the kernel by this many chunks. */
+#define SVM_XE_SLAB_CHUNKS 8u
+
+struct svm_xe_slab {
+	struct svm_xe_buffer buffer; /* handle 0: not there yet; map NULL until asked for */
+};
+
+struct svm_xe_timeline {
+	uint32_t syncobj;
+	uint64_t submitted;    /* event_lock: point of the sync object, not of the core */
+	uint64_t reached;      /* event_lock */
+	uint64_t armed;	       /* event_lock: event_fd fires at this one; 0: nothing is armed */
+	_Atomic uint64_t done; /* what completed() says */
+};
+
+struct svm_xe_device {
+	int fd;
+	int event_fd;
+	char node[24]; /* renderD128 */
+	struct svm_xe_info info;
+	struct svm_xe_options options;
+	uint32_t caps;
+	uint64_t memory;
+	uint32_t placement;
+	uint16_t caching;
+	uint32_t gem_flags;
+	bool has_engine;
+	uint64_t window_base;
+	uint64_t window_size;
+	void (*log)(void *log_data, int level, const char *line);
+	void *log_data;
+
+	_Atomic bool is_lost;	 /* it is of no use any more */
+	_Atomic bool is_settled; /* and nothing of it writes memory */
+	pthread_mutex_t kill_lock;
+	bool is_killed; /* kill_lock */
+
+	uint32_t shared_vm;
+	uint32_t copy_vm;
+	struct svm_xe_engine copy;
+	struct svm_xe_engine work;
+
+	pthread_mutex_t bind_lock;
+	struct svm_xe_bind_op *bind_ops; /* bind_lock: SVM_BIND_BATCH */
+
+	pthread_mutex_t event_lock;
+	struct svm_xe_timeline timelines[SVM_TIMELINES];
+
+	pthread_mutex_t map_lock; /* CPU mappings of slabs */
+	pthread_mutex_t memory_lock;
+	uint64_t n_chunks;
+	uint64_t n_fresh; /* memory_lock: chunks from here on were never used */
+	uint64_t n_free;  /* memory_lock: entries of free_chunks */
+	uint32_t *free_chunks;
+	_Atomic uint8_t *chunk_used;
+	struct svm_xe_slab *slabs; /* memory_lock */
+};
+
+/* Where things are in the copy VM. Host memory and commands share a GiB, so that the upper page tables never
+ * come and go under a bind that others would have to wait for. */
+#define SVM_XE_COPY_CMDS_VA   (UINT64_C(1) << 30)
+#define SVM_XE_COPY_HOST_VA   (SVM_XE_COPY_CMDS_VA + (UINT64_C(256) << 20))
+#define SVM_XE_COPY_HOST_SIZE (UINT64_C(128) << 20) /* per batch in flight */
+#define SVM_XE_COPY_CHUNKS_VA (UINT64_C(1) << 40)
+
+/* The shared VM belongs to user addresses up to here; what is above is the backend's. */
+#define SVM_XE_VA_START UINT64_C(0x10000)
+#define SVM_XE_VA_END	(UINT64_C(1) << 47)
+
+/* xe.c */
+extern const struct svm_backend_ops svm_backend_xe;
+__attribute__((format(printf, 3, 4))) void svm_xe_log(struct svm_xe_device *dev, int level,
+						      const char *format, ...);
+/* It failed for good. The first reason counts. */
+void svm_xe_lose(struct svm_xe_device *dev, int reason, const char *what);
+/* An ioctl said so: does that mean that the device is lost? Then it is, now. */
+bool svm_xe_is_loss(struct svm_xe_device *dev, int error, const char *what);
+/* A point was submitted: have event_fd follow it. */
+void svm_xe_follow(struct svm_xe_device *dev, enum svm_timeline timeline, uint64_t point);
+
+/* xe_vm.c */
+int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t *ret_vm);
+/* These set what they got to 0 once it is gone. */
+void svm_xe_vm_destroy(struct svm_xe_device *dev, uint32_t *vm);
+int svm_xe_queue_create(struct svm_xe_device *dev, uint32_t vm,
+			const struct svm_xe_engine_instance *instance, uint32_t *ret_queue);
+void svm_xe_queue_destroy(struct svm_xe_device *dev, uint32_t *queue);
+/* One VM_BIND of n ops; a sync with handle 0 is left out. Try again for small ones: sure. */
+int svm_xe_vm_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t queue,
+		   struct svm_xe_bind_op *ops, uint32_t n, const struct svm_xe_sync *in,
+		   const struct svm_xe_sync *out, bool sure);
+struct svm_xe_sync svm_xe_sync_wait(uint32_t syncobj, uint64_t point);
+struct svm_xe_sync svm_xe_sync_signal(uint32_t syncobj, uint64_t point);
+int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,
+		struct svm_point *ret_point);
+
+/* xe_mem.c */
+int svm_xe_buffer_create(struct svm_xe_device *dev, uint64_t size, uint32_t placement,
+			 uint16_t caching, uint32_t flags, struct svm_xe_buffer *ret_buffer);
+int svm_xe_buffer_map(struct svm_xe_device *dev, struct svm_xe_buffer *buffer);
+void svm_xe_buffer_destroy(struct svm_xe_device *dev, struct svm_xe_buffer *buffer);
+int svm_xe_mem_init(struct svm_xe_device *dev);
+void svm_xe_mem_finish(struct svm_xe_device *dev);
+int svm_xe_chunk_alloc(void *device, uint64_t *ret_chunk);
+void svm_xe_chunk_free(void *device, uint64_t chunk);
+int svm_xe_chunk_map(void *device, uint64_t chunk, void **ret_addr);
+bool svm_xe_chunk_valid(const struct svm_xe_device *dev, uint64_t chunk);
+/* The buffer a chunk is in, and where. */
+uint32_t svm_xe_chunk_buffer(struct svm_xe_device *dev, uint64_t chunk, uint64_t *ret_offset);
+/* Anonymous memory that the service path may use, zero; forks do not get it. */
+void *svm_xe_map_anonymous(size_t size);
+
+/* xe_copy.c */
+int svm_xe_copy(void *device, const struct svm_copy *copies, size_t n_copies, uint32_t flags,
+		struct svm_point *ret_point);
+int svm_xe_work(void *device, const struct svm_work *work, struct svm_point *ret_point);
+/* The copy of one request by the CPU, through mapped memory: for when the kernel has no room for its bind. */
+int svm_xe_copy_by_cpu(struct svm_xe_device *dev, const struct svm_xe_request *request);
+
+#endif

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+/* Address spaces, queues, and binding in the shared VM. */
+#include "xe_internal.h"
+#include <errno.h>
+
+/* Calls of bind() under way. */
+#define BINDS_IN_FLIGHT 256u
+
+int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t *ret_vm)
+{
+	struct svm_xe_vm_create arg = { 0 };
+	int ret = svm_drm_ioctl_sure(dev->fd, SVM_XE_VM_CREATE, &arg);
+
+	if (ret == 0)
+		*ret_vm = arg.vm_id;
+	return ret;
+}
+
+void svm_xe_vm_destroy(struct svm_xe_device *dev, uint32_t *vm)
+{
+	struct svm_xe_vm_destroy arg = { .vm_id = *vm };
+
+	/* Fails only where the device is gone: nothing runs in the VM then. */
+	if (*vm && svm_drm_ioctl_give_back(dev->fd, SVM_XE_VM_DESTROY, &arg) == 0)
+		*vm = 0;
+}
+
+int svm_xe_queue_create(struct svm_xe_device *dev, uint32_t vm,
+			const struct svm_xe_engine_instance *instance, uint32_t *ret_queue)
+{
+	struct svm_xe_queue_create arg = {
+		.width = 1, .n_placements = 1, .vm_id = vm, .instances = (uintptr_t)instance
+	};
+	int ret = svm_drm_ioctl_sure(dev->fd, SVM_XE_QUEUE_CREATE, &arg);
+
+	if (ret == 0)
+		*ret_queue = arg.exec_queue_id;
+	return ret;
+}
+
+void svm_xe_queue_destroy(struct svm_xe_device *dev, uint32_t *queue)
+{
+	struct svm_xe_queue_destroy arg = { .exec_queue_id = *queue };
+
+	if (*queue && svm_drm_ioctl_give_back(dev->fd, SVM_XE_QUEUE_DESTROY, &arg) == 0)
+		*queue = 0;
+}
+
+struct svm_xe_sync svm_xe_sync_wait(uint32_t syncobj, uint64_t point)
+{
+	return (struct svm_xe_sync){ .type = SVM_XE_SYNC_TIMELINE,
+				     .handle = syncobj,
+				     .timeline_value = point };
+}
+
+struct svm_xe_sync svm_xe_sync_signal(uint32_t syncobj, uint64_t point)
+{
+	struct svm_xe_sync sync = svm_xe_sync_wait(syncobj, point);
+
+	sync.flags = SVM_XE_SYNC_SIGNAL;
+	return sync;
+}
+
+int svm_xe_vm_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t queue,
+		   struct svm_xe_bind_op *ops, uint32_t n, const struct svm_xe_sync *in,
+		   const struct svm_xe_sync *out, bool sure)
+{
+	struct svm_xe_sync syncs[2];
+	struct svm_xe_vm_bind arg = {
+		.vm_id = vm, .exec_queue_id = queue, .n_binds = n, .syncs = (uintptr_t)syncs
+	};
+
+	if (n == 1)
+		arg.bind = ops[0];
+	else
+		arg.binds = (uintptr_t)ops;
+	if (in)
+		syncs[arg.n_syncs++] = *in;
+	if (out)
+		syncs[arg.n_syncs++] = *out;
+	return sure ? svm_drm_ioctl_sure(dev->fd, SVM_XE_VM_BIND, &arg)
+		    : svm_drm_ioctl(dev->fd, SVM_XE_VM_BIND, &arg);
+}
+
+/* ---- The shared VM ---------------------------------------------------------------------------- */
+
+static int bind_check(struct svm_xe_device *dev, const struct svm_bind *b)
+{
+	uint64_t last = b->addr + b->size - 1;
+
+	if (b->size == 0 || (b->addr | b->size | b->offset) % SVM_PAGE_SIZE)
+		return -EINVAL;
+	if (last < b->addr || b->addr / SVM_BLOCK_SIZE != last / SVM_BLOCK_SIZE)
+		return -EINVAL;
+	if (b->addr < SVM_XE_VA_START || last >= SVM_XE_VA_END)
+		return -EINVAL;
+	if (b->flags & SVM_BIND_UNBIND)
+		return b->flags == SVM_BIND_UNBIND ? 0 : -EINVAL;
+	if (b->flags & ~(SVM_BIND_WRITE | SVM_BIND_HOST))
+		return -EINVAL;
+	if (b->flags & SVM_BIND_HOST) {
+		if (!dev->options.host)
+			return -EOPNOTSUPP;
+		return !b->host_alias || (uintptr_t)b->host_alias % SVM_PAGE_SIZE ? -EINVAL : 0;
+	}
+	if (!svm_xe_chunk_valid(dev, b->chunk))
+		return -EINVAL;
+	return b->offset > SVM_BLOCK_SIZE || b->size > SVM_BLOCK_SIZE - b->offset ? -EINVAL : 0;
+}
+
+static struct svm_xe_bind_op unbind_op(const struct svm_xe_device *dev, const struct svm_bind *b)
+{
+	return (struct svm_xe_bind_op){ .op = SVM_XE_BIND_UNMAP,
+					.addr = b->addr,
+					.range = b->size,
+					.pat_index = dev->info.pat };
+}
+
+/* A MAP over what is mapped replaces it: the device never meets a hole. */
+static struct svm_xe_bind_op bind_op(struct svm_xe_device *dev, const struct svm_bind *b)
+{
+	struct svm_xe_bind_op op = unbind_op(dev, b);
+
+	if (b->flags & SVM_BIND_UNBIND)
+		return op;
+	if (!(b->flags & SVM_BIND_WRITE))
+		op.flags = SVM_XE_BIND_READONLY;
+	if (b->flags & SVM_BIND_HOST) {
+		op.op = SVM_XE_BIND_MAP_USERPTR;
+		op.userptr = (uintptr_t)b->host_alias;
+	} else {
+		op.op = SVM_XE_BIND_MAP;
+		op.obj = svm_xe_chunk_buffer(dev, b->chunk, &op.obj_offset);
+		op.obj_offset += b->offset;
+	}
+	return op;
+}
+
+/* LOCKING: bind_lock. All n ops in order, in pieces that the kernel has room for; the last carries the fence. */
+static int bind_pieces(struct svm_xe_device *dev, uint32_t n, const struct svm_xe_sync *out,
+		       bool sure)
+{
+	uint32_t piece = n;
+
+	for (uint32_t i = 0; i < n;) {
+		uint32_t count = n - i < piece ? n - i : piece;
+		int ret = svm_xe_vm_bind(dev, dev->shared_vm, 0, &dev->bind_ops[i], count, NULL,
+					 i + count == n ? out : NULL, sure);
+
+		if (ret == -ENOBUFS && count > 1) {
+			piece = (count + 1) / 2;
+			continue;
+		}
+		if (ret < 0)
+			return ret;
+		i += count;
+	}
+	return 0;
+}
+
+/* LOCKING: bind_lock. The kernel undid a piece that failed: old mappings are back. They must not stay. */
+static void unbind_all(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
+		       const struct svm_xe_sync *out)
+{
+	int ret;
+
+	for (uint32_t i = 0; i < n; i++)
+		dev->bind_ops[i] = unbind_op(dev, &binds[i]);
+	ret = bind_pieces(dev, n, out, true);
+	if (ret < 0 && !svm_xe_is_loss(dev, ret, "VM_BIND"))
+		svm_xe_lose(dev, -EIO, "memory cannot be unbound");
+	else if (ret == 0)
+		svm_xe_follow(dev, SVM_TIMELINE_BIND, out->timeline_value);
+}
+
+static int bind_locked(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
+		       uint64_t *ret_value)
+{
+	struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
+	struct svm_xe_sync out;
+	uint64_t submitted;
+	int ret;
+
+	pthread_mutex_lock(&dev->event_lock);
+	submitted = t->submitted;
+	pthread_mutex_unlock(&dev->event_lock);
+	if (submitted - atomic_load(&t->done) >= BINDS_IN_FLIGHT)
+		return -EAGAIN;
+	out = svm_xe_sync_signal(t->syncobj, submitted + 1);
+	for (uint32_t i = 0; i < n; i++)
+		dev->bind_ops[i] = bind_op(dev, &binds[i]);
+	ret = bind_pieces(dev, n, &out, false);
+	if (ret < 0) {
+		if (!svm_xe_is_loss(dev, ret, "VM_BIND"))
+			unbind_all(dev, binds, n, &out);
+		return ret;
+	}
+	svm_xe_follow(dev, SVM_TIMELINE_BIND, out.timeline_value);
+	*ret_value = out.timeline_value;
+	return 0;
+}
+
+int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,
+		struct svm_point *ret_point)
+{
+	struct svm_xe_device *dev = device;
+	uint64_t value = 0;
+	int ret;
+
+	if (n_binds == 0 || n_binds > SVM_BIND_BATCH)
+		return -EINVAL;
+	for (size_t i = 0; i < n_binds; i++) {
+		ret = bind_check(dev, &binds[i]);
+		if (ret < 0)
+			return ret;
+	}
+	if (atomic_load(&dev->is_lost))
+		return -ENODEV;
+	pthread_mutex_lock(&dev->bind_lock);
+	ret = bind_locked(dev, binds, (uint32_t)n_binds, &value);
+	pthread_mutex_unlock(&dev->bind_lock);
+	if (ret < 0)
+		return atomic_load(&dev->is_lost) ? -ENODEV : ret;
+	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_BIND, .value = value };
+	return 0;
+}
