@@ -90,6 +90,8 @@ static void arm_watchdog(struct svm_device *device)
 {
 	uint64_t step = device->ctx->op_timeout_ns / WATCHDOG_LOOKS;
 
+	if (atomic_exchange(&device->watched, true))
+		return;
 	svm_loop_set_timer(device->loop, &device->watchdog, svm_sys->clock_ns() + step);
 }
 
@@ -116,12 +118,15 @@ static uint64_t oldest_wait(const struct svm_device *device)
 static void watchdog_fired(struct svm_timer *timer)
 {
 	struct svm_device *device = svm_container_of(timer, struct svm_device, watchdog);
-	uint64_t now = svm_sys->clock_ns();
 	uint64_t since;
+	uint64_t now;
 
+	/* Before looking: who comes to wait later arms it again. */
+	atomic_store(&device->watched, false);
 	svm_lock(&device->lock);
 	since = oldest_wait(device);
 	svm_unlock(&device->lock);
+	now = svm_sys->clock_ns();
 	if (since == 0 || svm_device_is_lost(device))
 		return;
 	if (now - since < device->ctx->op_timeout_ns) {
@@ -187,26 +192,28 @@ static void fault_ready(struct svm_watch *watch)
 void svm_device_lose(struct svm_device *device, int reason)
 {
 	struct svm_list ready;
-	int expected = 0;
 
 	svm_list_init(&ready);
-	svm_lock(&device->lock);
-	if (!atomic_compare_exchange_strong(&device->lost, &expected, reason)) {
-		svm_unlock(&device->lock);
+	svm_lock(&device->kill_lock);
+	if (svm_device_is_lost(device)) {
+		svm_unlock(&device->kill_lock);
 		return;
 	}
+	/* Lost means that nothing of it writes memory any more: only then may others go on, and take
+	 * the bytes or the storage. It makes event_fd readable, which leads to on_lost(). */
+	device->ops.kill(device->dev);
+	svm_lock(&device->lock);
 	/* What ended before the end, and how. */
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++)
 		(void)look(device, (enum svm_timeline)t, &ready);
+	atomic_store(&device->lost, reason);
 	collect_all(device, reason, &ready);
 	svm_unlock(&device->lock);
+	svm_unlock(&device->kill_lock);
 	svm_error(&device->ctx->log, "device %s: lost (error %d)", device->name, -reason);
 	svm_trace_event(&device->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_DEVICE_LOST,
 								  .device = device->id,
 								  .value = (uint64_t)-reason });
-	/* After kill() nothing of it writes host memory any more: only then may waiters go on. It makes event_fd readable, which
-	 * leads to on_lost(). */
-	device->ops.kill(device->dev);
 	run_waiters(&ready);
 }
 
@@ -236,7 +243,7 @@ bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
 		svm_list_add_tail(&state->waiters, &waiter->node);
 	}
 	svm_unlock(&device->lock);
-	if (first && point->timeline != SVM_TIMELINE_WORK && !device->watchdog.armed)
+	if (first && point->timeline != SVM_TIMELINE_WORK)
 		arm_watchdog(device);
 	if (lost)
 		svm_device_lose(device, lost);
@@ -362,6 +369,7 @@ int svm_device_new(struct svm_ctx *ctx, const char *name, struct svm_device **re
 		return r;
 	}
 	svm_lock_init(&device->lock, SVM_RANK_FENCE);
+	svm_lock_init(&device->kill_lock, SVM_RANK_BACKEND);
 	svm_lock_init(&device->blocks_lock, SVM_RANK_STORE);
 	svm_list_init(&device->blocks);
 	atomic_init(&device->n_users, 1u);
@@ -425,6 +433,7 @@ void svm_device_delete(struct svm_device *device)
 	device->ops.close(device->dev);
 	svm_store_finish(&device->store);
 	svm_lock_finish(&device->lock);
+	svm_lock_finish(&device->kill_lock);
 	svm_lock_finish(&device->blocks_lock);
 	svm_arena_account(&device->ctx->arena, -(int64_t)sizeof(*device));
 	svm_arena_unmap(device, sizeof(*device));

@@ -49,7 +49,9 @@ struct svm_device {
 
 	struct svm_lock lock; /* FENCE: timelines */
 	struct svm_timeline_state timelines[SVM_TIMELINES];
-	_Atomic int lost; /* 0, or the negative errno that says why */
+	struct svm_lock
+		kill_lock; /* BACKEND: held while the backend kills it, so that all wait for that */
+	_Atomic int lost;  /* 0, or the negative errno that says why; set once nothing of it runs */
 	bool lost_handled;
 
 	struct svm_lock blocks_lock; /* STORE: list of all blocks that know the device */
@@ -64,6 +66,7 @@ struct svm_device {
 	struct svm_watch event_watch;
 	struct svm_watch fault_watch;
 	struct svm_timer watchdog;
+	_Atomic bool watched; /* the watchdog will look at who waits now */
 	/* Set by the layer above before svm_device_start(): called in the loop's thread. */
 	void (*on_lost)(struct svm_device *device);
 	void (*on_faults)(struct svm_device *device);

@@ -134,8 +134,11 @@ static void start_shared(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 		if (!block)
 			continue;
 		svm_lock(&block->lock);
-		block->host.kind = SVM_HOST_SHARED;
-		block->shared = true;
+		/* One that is shared with other small allocations is so already, and may be busy. */
+		if (block->host.kind != SVM_HOST_SHARED) {
+			block->host.kind = SVM_HOST_SHARED;
+			block->shared = true;
+		}
 		svm_unlock(&block->lock);
 	}
 }

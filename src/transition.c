@@ -589,10 +589,13 @@ static void map_cpu(struct svm_transition *t)
 	if (r == 0 && !svm_mask_empty(&read_only))
 		r = svm_host_grant(host, hb, &read_only, false);
 	if (r < 0) {
+		struct svm_mask writable = hb->cpu;
+
+		svm_mask_andnot(&writable, &hb->cpu_ro);
 		note_status(t, r);
 		svm_lock(&t->block->lock);
 		svm_mask_and(&t->block->cpu.map_r, &hb->cpu);
-		svm_mask_and(&t->block->cpu.map_w, &hb->cpu);
+		svm_mask_and(&t->block->cpu.map_w, &writable);
 		svm_unlock(&t->block->lock);
 	}
 }

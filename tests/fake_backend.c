@@ -28,6 +28,7 @@ struct fake_config fake;
 /* What a queued call consists of; only the last entry has a point. */
 struct command {
 	uint64_t value; /* 0: more of the same call follows */
+	bool fails;
 	union {
 		struct svm_bind bind;
 		struct svm_copy copy;
@@ -41,12 +42,16 @@ struct queue {
 	unsigned int tail;
 	uint64_t submitted;
 	uint64_t completed;
+	uint64_t failed; /* the point that fails */
+	int error;	 /* how, until it was told */
 };
 
 struct pte {
 	char *at;
 	bool write;
 };
+
+enum plan_kind { PLAN_FAIL, PLAN_FAIL_POINT, PLAN_DIE };
 
 enum fault_state { FAULT_FREE = 0, FAULT_NEW, FAULT_READ, FAULT_ANSWERED };
 
@@ -81,8 +86,9 @@ static struct device {
 		unsigned int first; /* number of the call; 0: none */
 		unsigned int n_times;
 		int error;
-		bool dies;
+		enum plan_kind kind;
 	} plan;
+	int point_error; /* of the call that is being taken */
 	unsigned int n_wrong;
 } dev = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	  .changed = PTHREAD_COND_INITIALIZER,
@@ -144,8 +150,10 @@ static int enter(enum fake_op op)
 		wrong("an op of a device that is not open");
 	if (dev.plan.first && dev.plan.op == op && n >= dev.plan.first &&
 	    n - dev.plan.first < dev.plan.n_times) {
-		if (dev.plan.dies) {
+		if (dev.plan.kind == PLAN_DIE) {
 			die();
+		} else if (dev.plan.kind == PLAN_FAIL_POINT) {
+			dev.point_error = dev.plan.error;
 		} else {
 			if (dev.plan.error == -EAGAIN)
 				raise_fd(dev.event_fd);
@@ -364,7 +372,7 @@ static int fake_chunk_map(void *device, uint64_t handle, void **ret_addr)
 
 /* ---- Work ------------------------------------------------------------------------------------- */
 
-static void do_bind(const struct svm_bind *bind)
+static void do_bind(const struct svm_bind *bind, bool fails)
 {
 	uint64_t first = (bind->addr - dev.window_base) / PAGE;
 
@@ -372,7 +380,7 @@ static void do_bind(const struct svm_bind *bind)
 		struct pte *pte = &dev.ptes[first + i];
 
 		pte->write = (bind->flags & SVM_BIND_WRITE) != 0;
-		if (bind->flags & SVM_BIND_UNBIND)
+		if ((bind->flags & SVM_BIND_UNBIND) || fails)
 			pte->at = NULL;
 		else if (bind->flags & SVM_BIND_HOST)
 			pte->at = (char *)bind->host_alias + i * PAGE;
@@ -448,7 +456,9 @@ static bool complete_one(enum svm_timeline timeline)
 		if (queue->head == queue->tail)
 			return false;
 		if (timeline == SVM_TIMELINE_BIND)
-			do_bind(&command->bind);
+			do_bind(&command->bind, command->fails);
+		else if (command->fails)
+			(void)command; /* nothing of it is done */
 		else if (timeline == SVM_TIMELINE_COPY)
 			do_copy(&command->copy);
 		else if (!do_work(&command->work))
@@ -485,6 +495,11 @@ static int submit(enum svm_timeline timeline, struct svm_point *ret_point)
 	struct queue *queue = &dev.queues[timeline];
 
 	queue->commands[(queue->tail - 1u) % MAX_COMMANDS].value = ++queue->submitted;
+	if (dev.point_error) {
+		queue->failed = queue->submitted;
+		queue->error = dev.point_error;
+		dev.point_error = 0;
+	}
 	*ret_point = (struct svm_point){ .timeline = timeline, .value = queue->submitted };
 	if (fake.pace == FAKE_AT_ONCE)
 		complete_locked(~0u);
@@ -501,6 +516,7 @@ static struct command *add(enum svm_timeline timeline)
 		wrong("more than the fake can hold: the test cannot work");
 	queue->tail++;
 	command->value = 0;
+	command->fails = dev.point_error != 0;
 	return command;
 }
 
@@ -631,15 +647,23 @@ static void fake_event_ack(void *device)
 
 static int fake_completed(void *device, enum svm_timeline timeline, uint64_t *ret_value)
 {
+	struct queue *queue = &dev.queues[timeline];
 	int r = 0;
 
 	(void)device;
 	pthread_mutex_lock(&dev.lock);
 	if (!dev.is_open)
 		wrong("completed() of a device that is not open");
-	*ret_value = dev.queues[timeline].completed;
-	if (dev.is_dead)
-		r = fake.loss ? fake.loss : -ENODEV;
+	*ret_value = queue->completed;
+	if (queue->error && queue->failed <= queue->completed) {
+		*ret_value = queue->failed;
+		r = queue->error;
+		queue->error = 0;
+		/* There is more to tell. */
+		raise_fd(dev.event_fd);
+	} else if (dev.is_dead) {
+		r = -ENODEV;
+	}
 	pthread_mutex_unlock(&dev.lock);
 	return r;
 }
@@ -816,30 +840,36 @@ void fake_unplug(void)
 		svm_backends = own_backends;
 }
 
-static void make_plan(enum fake_op op, unsigned int nth, int error, unsigned int n_times, bool dies)
+static void make_plan(enum fake_op op, unsigned int nth, int error, unsigned int n_times,
+		      enum plan_kind kind)
 {
 	pthread_mutex_lock(&dev.lock);
 	dev.plan.op = op;
 	dev.plan.first = nth ? dev.calls[op] + nth : 0;
 	dev.plan.error = error;
 	dev.plan.n_times = n_times;
-	dev.plan.dies = dies;
+	dev.plan.kind = kind;
 	pthread_mutex_unlock(&dev.lock);
 }
 
 void fake_fail(enum fake_op op, unsigned int nth, int error, unsigned int n_times)
 {
-	make_plan(op, nth, error, n_times, false);
+	make_plan(op, nth, error, n_times, PLAN_FAIL);
+}
+
+void fake_fail_point(enum fake_op op, unsigned int nth, int error)
+{
+	make_plan(op, nth, error, 1, PLAN_FAIL_POINT);
 }
 
 void fake_die_at(enum fake_op op, unsigned int nth)
 {
-	make_plan(op, nth, 0, 1, true);
+	make_plan(op, nth, 0, 1, PLAN_DIE);
 }
 
 void fake_heal(void)
 {
-	make_plan(FAKE_OPEN, 0, 0, 0, false);
+	make_plan(FAKE_OPEN, 0, 0, 0, PLAN_FAIL);
 }
 
 unsigned int fake_calls(enum fake_op op)

@@ -50,7 +50,6 @@ struct fake_config {
 	enum fake_pace pace; /* may change later */
 	uint32_t queue; /* calls of bind(), copy() and work() that wait at a time, each; 0: any number */
 	bool keep;	/* memory survives loss */
-	int loss;	/* what completed() says after death; 0: -ENODEV */
 };
 extern struct fake_config fake;
 
@@ -65,6 +64,9 @@ void fake_unplug(void);
 /* Calls of an op from now on: the nth (1 is the next), and n_times - 1 after it, fail with error. -EAGAIN is followed by
  * the event that the contract wants. */
 void fake_fail(enum fake_op op, unsigned int nth, int error, unsigned int n_times);
+/* The nth call from now on is taken, and its point fails with error: nothing of it was done but, for a bind, taking the old
+ * mappings away. For FAKE_BIND, FAKE_COPY, FAKE_WORK. */
+void fake_fail_point(enum fake_op op, unsigned int nth, int error);
 /* The nth call from now on finds the device dead. */
 void fake_die_at(enum fake_op op, unsigned int nth);
 /* No call fails by command any more. */

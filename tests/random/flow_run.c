@@ -607,6 +607,9 @@ static void open_slot(struct slot *s, uint64_t key)
 
 /* ---- Kernels ---------------------------------------------------------------------------------- */
 
+/* They run in a copy of this process, where ThreadSanitizer remembers what threads did here before the copy. */
+#define KERNEL __attribute__((no_sanitize("thread")))
+
 struct kernel_args {
 	uint8_t *dst;
 	const uint8_t *src;
@@ -614,14 +617,14 @@ struct kernel_args {
 	uint64_t key;
 };
 
-static void share(uint64_t size, uint64_t index, uint64_t count, uint64_t *ret_from,
-		  uint64_t *ret_to)
+static KERNEL void share(uint64_t size, uint64_t index, uint64_t count, uint64_t *ret_from,
+			 uint64_t *ret_to)
 {
 	*ret_from = size * index / count;
 	*ret_to = size * (index + 1u) / count;
 }
 
-static void kernel_fill(const void *args, uint64_t index, uint64_t count)
+static KERNEL void kernel_fill(const void *args, uint64_t index, uint64_t count)
 {
 	const struct kernel_args *a = args;
 	uint64_t from;
@@ -632,7 +635,7 @@ static void kernel_fill(const void *args, uint64_t index, uint64_t count)
 		a->dst[i] = flow_pattern(a->key, i);
 }
 
-static void kernel_xor(const void *args, uint64_t index, uint64_t count)
+static KERNEL void kernel_xor(const void *args, uint64_t index, uint64_t count)
 {
 	const struct kernel_args *a = args;
 	uint64_t from;
@@ -643,7 +646,7 @@ static void kernel_xor(const void *args, uint64_t index, uint64_t count)
 		a->dst[i] ^= (uint8_t)a->key;
 }
 
-static void kernel_add(const void *args, uint64_t index, uint64_t count)
+static KERNEL void kernel_add(const void *args, uint64_t index, uint64_t count)
 {
 	const struct kernel_args *a = args;
 	uint64_t from;
