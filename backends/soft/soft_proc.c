@@ -42,6 +42,22 @@
 #endif
 #endif
 
+/*
+ * ThreadSanitizer still has in its memory, a copy too, which threads of the application touched what before the
+ * fork: an engine that touches the same addresses, in other memory, would be told of races with them.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define IGNORES_RACES 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define IGNORES_RACES 1
+#endif
+#endif
+#ifdef IGNORES_RACES
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+#endif
+
 /* Looking at a ring before sleeping: the bounds of a budget that grows when looking paid off. */
 #define SPIN_MIN 16u
 #define SPIN_MAX 2000u
@@ -364,6 +380,10 @@ static void engine_init(uint32_t i)
 	sigset_t set;
 
 	(void)prctl(PR_SET_NAME, "svm-soft-engine");
+#ifdef IGNORES_RACES
+	AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+	AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
 	sigemptyset(&set);
 	for (size_t n = 0; n < sizeof(fault_signals) / sizeof(fault_signals[0]); n++)
 		sigaddset(&set, fault_signals[n]);

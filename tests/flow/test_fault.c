@@ -439,10 +439,8 @@ static void touch_without_acquire_is_fatal(struct svm_fixture *f)
 	struct svm_device *other;
 	char *p;
 
-	if (!strstr(f->device, "faults=off"))
-		return; /* its faults are the other tests */
 	fixture_space(f, NULL);
-	device = fixture_open(f, f->device);
+	device = fixture_open_with(f, "faults=off");
 	other = fixture_open(f, f->device);
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill(p, BLOCK, 1);

@@ -452,6 +452,26 @@ static void print_events(const uint8_t *addr)
 					events[i].to);
 }
 
+/* What the kernel has there. */
+static void print_mapping(const uint8_t *addr)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	char line[256];
+	bool here = false;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		unsigned long start;
+		unsigned long end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = (uintptr_t)addr >= start && (uintptr_t)addr < end;
+		if (here && (strchr(line, '-') || strncmp(line, "VmFlags", 7) == 0))
+			(void)fprintf(stderr, "  %s", line);
+	}
+	if (file)
+		(void)fclose(file);
+}
+
 static void after_signal(struct region *r, uint64_t offset, int number)
 {
 	if (number != SIGBUS && !(number == SIGSEGV && (config.flags & SVM_SPACE_NO_POISON)))
@@ -607,9 +627,6 @@ static void open_slot(struct slot *s, uint64_t key)
 
 /* ---- Kernels ---------------------------------------------------------------------------------- */
 
-/* They run in a copy of this process, where ThreadSanitizer remembers what threads did here before the copy. */
-#define KERNEL __attribute__((no_sanitize("thread")))
-
 struct kernel_args {
 	uint8_t *dst;
 	const uint8_t *src;
@@ -617,14 +634,14 @@ struct kernel_args {
 	uint64_t key;
 };
 
-static KERNEL void share(uint64_t size, uint64_t index, uint64_t count, uint64_t *ret_from,
-			 uint64_t *ret_to)
+static void share(uint64_t size, uint64_t index, uint64_t count, uint64_t *ret_from,
+		  uint64_t *ret_to)
 {
 	*ret_from = size * index / count;
 	*ret_to = size * (index + 1u) / count;
 }
 
-static KERNEL void kernel_fill(const void *args, uint64_t index, uint64_t count)
+static void kernel_fill(const void *args, uint64_t index, uint64_t count)
 {
 	const struct kernel_args *a = args;
 	uint64_t from;
@@ -635,7 +652,7 @@ static KERNEL void kernel_fill(const void *args, uint64_t index, uint64_t count)
 		a->dst[i] = flow_pattern(a->key, i);
 }
 
-static KERNEL void kernel_xor(const void *args, uint64_t index, uint64_t count)
+static void kernel_xor(const void *args, uint64_t index, uint64_t count)
 {
 	const struct kernel_args *a = args;
 	uint64_t from;
@@ -646,7 +663,7 @@ static KERNEL void kernel_xor(const void *args, uint64_t index, uint64_t count)
 		a->dst[i] ^= (uint8_t)a->key;
 }
 
-static KERNEL void kernel_add(const void *args, uint64_t index, uint64_t count)
+static void kernel_add(const void *args, uint64_t index, uint64_t count)
 {
 	const struct kernel_args *a = args;
 	uint64_t from;
@@ -1535,6 +1552,17 @@ static bool acquire_refused(struct slot *s, const struct work_span *spans, unsig
 		expect_lost(s, what, e);
 		return true;
 	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct svm_page_residency page = { 0 };
+
+		(void)svm_residency_query(space, spans[i].region->addr + spans[i].offset, 1, &page,
+					  1, NULL);
+		(void)fprintf(stderr, "span %u at %p: flags %x devices %x mapped %x\n", i,
+			      (void *)(spans[i].region->addr + spans[i].offset), page.flags,
+			      page.devices, page.mapped);
+		print_events(spans[i].region->addr + spans[i].offset);
+		print_mapping(spans[i].region->addr + spans[i].offset);
+	}
 	fail("%s on device %d (%s): %d", what, (int)(s - slots), s->name, e);
 }
 
@@ -2314,6 +2342,8 @@ static void *watchdog(void *arg)
 	while (!watch_ends) {
 		uint64_t now = __atomic_load_n(&order->report->n_done, __ATOMIC_RELAXED) +
 			       atomic_load(&ring_next);
+		uint64_t started = __atomic_load_n(&order->report->n_started, __ATOMIC_RELAXED);
+		uint64_t done = __atomic_load_n(&order->report->n_done, __ATOMIC_RELAXED);
 		struct timespec until;
 
 		unsigned int patience = order->patience ? order->patience : PATIENCE;
@@ -2321,9 +2351,8 @@ static void *watchdog(void *arg)
 		if (now == before) {
 			print_threads();
 			fail("nothing has moved for %u seconds: %llu operations of %llu under way",
-			     patience,
-			     (unsigned long long)(order->report->n_started - order->report->n_done),
-			     (unsigned long long)order->report->n_started);
+			     patience, (unsigned long long)(started - done),
+			     (unsigned long long)started);
 		}
 		before = now;
 		(void)clock_gettime(CLOCK_REALTIME, &until);
