@@ -12,6 +12,9 @@ extern const struct svm_backend_ops svm_backend_soft;
 #ifdef SVM_WITH_XE
 extern const struct svm_backend_ops svm_backend_xe;
 #endif
+#ifdef SVM_WITH_HMM_MIRROR
+extern const struct svm_backend_ops svm_backend_hmm_mirror;
+#endif
 
 static const struct svm_backend_ops *const linked_in[] = {
 #ifdef SVM_WITH_SOFT
@@ -20,10 +23,71 @@ static const struct svm_backend_ops *const linked_in[] = {
 #ifdef SVM_WITH_XE
 	&svm_backend_xe,
 #endif
+#ifdef SVM_WITH_HMM_MIRROR
+	&svm_backend_hmm_mirror,
+#endif
 	NULL,
 };
 
 const struct svm_backend_ops *const *svm_backends = linked_in;
+
+static int no_chunk_alloc(void *dev, uint64_t *ret_chunk)
+{
+	(void)dev;
+	(void)ret_chunk;
+	return -EOPNOTSUPP;
+}
+
+static void no_chunk_free(void *dev, uint64_t chunk)
+{
+	(void)dev;
+	(void)chunk;
+}
+
+static int no_bind(void *dev, const struct svm_bind *binds, size_t n_binds,
+		   struct svm_point *ret_point)
+{
+	(void)dev;
+	(void)binds;
+	(void)n_binds;
+	(void)ret_point;
+	return -EOPNOTSUPP;
+}
+
+static int no_memory_kept(void *dev)
+{
+	(void)dev;
+	return 0;
+}
+
+static int no_native_advise(void *dev, uint64_t addr, uint64_t size,
+			    const struct svm_native_hints *hints, struct svm_outcome *ret_outcome)
+{
+	(void)dev;
+	(void)addr;
+	(void)size;
+	(void)hints;
+	(void)ret_outcome;
+	return -EOPNOTSUPP;
+}
+
+static int no_native_prefetch(void *dev, uint64_t addr, uint64_t size, enum svm_native_place to)
+{
+	(void)dev;
+	(void)addr;
+	(void)size;
+	(void)to;
+	return -EOPNOTSUPP;
+}
+
+static int no_native_query(void *dev, uint64_t addr, size_t n_pages, uint8_t *ret_pages)
+{
+	(void)dev;
+	(void)addr;
+	(void)n_pages;
+	(void)ret_pages;
+	return -EOPNOTSUPP;
+}
 
 static int no_chunk_map(void *dev, uint64_t chunk, void **ret_addr)
 {
@@ -98,18 +162,34 @@ static int no_fault_done(void *dev, const struct svm_device_fault *fault, int st
 static int take(const struct svm_backend_ops *table, const struct svm_log *log,
 		struct svm_backend_ops *ret_ops)
 {
+	int managed;
+
 	if (table->abi != SVM_BACKEND_ABI || table->size != sizeof(*table)) {
 		svm_error(log, "backend %s: contract %u of %u bytes, this library has %u of %zu",
 			  table->name, table->abi, table->size, SVM_BACKEND_ABI, sizeof(*table));
 		return -EPROTO;
 	}
+	managed = (table->chunk_alloc != NULL) + (table->chunk_free != NULL) +
+		  (table->bind != NULL) + (table->memory_kept != NULL);
 	if (!table->enumerate || !table->open || !table->close || !table->caps ||
-	    !table->chunk_alloc || !table->chunk_free || !table->bind || !table->event_fd ||
-	    !table->event_ack || !table->completed || !table->kill || !table->memory_kept) {
+	    !table->event_fd || !table->event_ack || !table->completed || !table->kill ||
+	    (managed != 0 && managed != 4)) {
 		svm_error(log, "backend %s: a mandatory op is missing", table->name);
 		return -EPROTO;
 	}
 	*ret_ops = *table;
+	if (managed == 0) {
+		ret_ops->chunk_alloc = no_chunk_alloc;
+		ret_ops->chunk_free = no_chunk_free;
+		ret_ops->bind = no_bind;
+		ret_ops->memory_kept = no_memory_kept;
+	}
+	if (!ret_ops->native_advise)
+		ret_ops->native_advise = no_native_advise;
+	if (!ret_ops->native_prefetch)
+		ret_ops->native_prefetch = no_native_prefetch;
+	if (!ret_ops->native_query)
+		ret_ops->native_query = no_native_query;
 	if (!ret_ops->chunk_map)
 		ret_ops->chunk_map = no_chunk_map;
 	if (!ret_ops->span_add)
@@ -151,6 +231,11 @@ int svm_backend_find(const char *name, size_t length, const struct svm_log *log,
 	return -ENODEV;
 }
 
+bool svm_backend_is_native_only(const struct svm_backend_ops *ops)
+{
+	return ops->bind == no_bind;
+}
+
 /* Which op each capability promises. */
 int svm_backend_check_caps(const struct svm_backend_ops *ops, const struct svm_backend_caps *caps,
 			   const struct svm_log *log)
@@ -163,7 +248,16 @@ int svm_backend_check_caps(const struct svm_backend_ops *ops, const struct svm_b
 		wrong = "faults without fault ops";
 	else if ((caps->caps & SVM_CAP_COPY_ENGINE) && ops->copy == no_copy)
 		wrong = "a copy engine without copy()";
-	else if (!(caps->caps & (SVM_CAP_COPY_ENGINE | SVM_CAP_CPU_VISIBLE)))
+	else if (ops->bind == no_bind && !(caps->caps & SVM_CAP_NATIVE))
+		wrong = "neither managed nor native memory";
+	else if (ops->bind == no_bind &&
+		 (caps->caps & (SVM_CAP_FAULTS | SVM_CAP_READ_ONLY | SVM_CAP_HOST_ALIAS |
+				SVM_CAP_CPU_VISIBLE | SVM_CAP_PEER_COPY | SVM_CAP_COPY_ENGINE)))
+		wrong = "what only managed memory has, without its ops";
+	else if ((caps->caps & SVM_CAP_NATIVE_UFFD) && !(caps->caps & SVM_CAP_NATIVE))
+		wrong = "native faults without native memory";
+	else if (ops->bind != no_bind &&
+		 !(caps->caps & (SVM_CAP_COPY_ENGINE | SVM_CAP_CPU_VISIBLE)))
 		wrong = "neither a copy engine nor visible memory";
 	else if ((caps->caps & SVM_CAP_CPU_VISIBLE) && ops->chunk_map == no_chunk_map)
 		wrong = "visible memory without chunk_map()";

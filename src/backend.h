@@ -5,6 +5,7 @@
 
 #include "log.h"
 #include <libsvm/backend.h>
+#include <stdbool.h>
 
 /* What is looked through, up to a NULL: the tables linked in, unless a test put its own list here (before any space
  * exists). */
@@ -15,6 +16,8 @@ int svm_backend_find(const char *name, size_t length, const struct svm_log *log,
 		     struct svm_backend_ops *ret_ops);
 /* The i-th backend that is linked in, or -ENOENT past the last. */
 int svm_backend_nth(unsigned int i, const struct svm_log *log, struct svm_backend_ops *ret_ops);
+/* Of a table that svm_backend_find() gave: its devices have no managed memory of their own. */
+bool svm_backend_is_native_only(const struct svm_backend_ops *ops);
 /* Capabilities fit the ops and each other: 0, or -EPROTO with a log line. */
 int svm_backend_check_caps(const struct svm_backend_ops *ops, const struct svm_backend_caps *caps,
 			   const struct svm_log *log);

@@ -32,6 +32,7 @@ struct svm_ctx {
 	uint32_t n_loops;
 	uint64_t op_timeout_ns;
 	uint64_t cache_limit;  /* bytes of stale host pages that may be kept */
+	bool for_native;       /* SVM_SPACE_NATIVE */
 	const uint32_t *alive; /* a page that a forked child sees as zeros */
 
 	struct svm_pool alloc_pool;

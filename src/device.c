@@ -326,6 +326,7 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 		.window_base = ctx->host.window_base,
 		.window_size = ctx->host.window_size,
 		.host_fd = ctx->host.memfd,
+		.flags = ctx->for_native ? SVM_OPEN_NATIVE : 0,
 		.log = forward_log,
 		.log_data = &ctx->log,
 	};
@@ -334,6 +335,7 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 	if (r < 0)
 		return r;
 	device->ops.caps(device->dev, &device->caps);
+	device->native_only = svm_backend_is_native_only(&device->ops);
 	r = svm_backend_check_caps(&device->ops, &device->caps, &ctx->log);
 	if (r == 0 && (device->caps.va_start > ctx->host.window_base ||
 		       device->caps.va_end < ctx->host.window_base + ctx->host.window_size)) {

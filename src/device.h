@@ -42,6 +42,7 @@ struct svm_device {
 	struct svm_backend_ops ops;
 	void *dev; /* the backend's */
 	struct svm_backend_caps caps;
+	bool native_only; /* managed memory is reached through the CPU's page tables: its accesses are the CPU's */
 	uint32_t id;
 	uint32_t agent; /* id + 1: also the number of its location */
 	char name[SVM_NAME_LENGTH];

@@ -23,7 +23,7 @@
 
 #define KNOWN_FLAGS                                                           \
 	(SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON | \
-	 SVM_SPACE_NO_HUGE_PAGES | SVM_SPACE_DEFAULT_SHARED)
+	 SVM_SPACE_NO_HUGE_PAGES | SVM_SPACE_DEFAULT_SHARED | SVM_SPACE_NATIVE)
 
 int svm_version(void)
 {
@@ -299,6 +299,7 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 	if (o.host_cache_size == UINT64_MAX)
 		ctx->cache_limit = 0;
 	space->flags = o.flags;
+	ctx->for_native = (o.flags & SVM_SPACE_NATIVE) != 0;
 	svm_list_init(&space->pins);
 	svm_arena_account(&ctx->arena, (int64_t)sizeof(*space));
 	svm_lock_init(&ctx->space_lock, SVM_RANK_SPACE);

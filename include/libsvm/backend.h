@@ -28,7 +28,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /* Must match exactly: the contract is young and changes whole. */
-#define SVM_BACKEND_ABI 1u
+#define SVM_BACKEND_ABI 2u
 
 /* What happens in order on a device. Points of one timeline complete in the order of their values. */
 enum svm_timeline {
@@ -53,6 +53,10 @@ struct svm_backend_caps {
 	uint64_t memory_size; /* bytes for chunks; multiple of SVM_BLOCK_SIZE */
 };
 
+/* Flags of struct svm_backend_open. */
+#define SVM_OPEN_NATIVE \
+	(1u << 0) /* the space is for system memory too: be native if device and kernel can */
+
 /* What a device is opened with. All pointers are borrowed for the call, except as said. */
 struct svm_backend_open {
 	size_t size;
@@ -60,7 +64,7 @@ struct svm_backend_open {
 	uint64_t window_base; /* the space's window */
 	uint64_t window_size;
 	int host_fd; /* memfd of shared host storage, offset = address - window_base; borrowed until close */
-	uint32_t reserved;
+	uint32_t flags;						  /* SVM_OPEN_* */
 	void (*log)(void *log_data, int level, const char *line); /* valid until close */
 	void *log_data;
 };
@@ -115,6 +119,42 @@ struct svm_work {
 	uint32_t value; /* 0 to 255 */
 };
 
+/* Where a device should find bytes of system memory. */
+enum svm_native_place {
+	SVM_NATIVE_ANYWHERE = 0, /* no preference */
+	SVM_NATIVE_OWN = 1,	 /* in its own memory */
+	SVM_NATIVE_HOST = 2,	 /* in host memory, which it maps in place */
+	SVM_NATIVE_OTHER = 3, /* in another device's memory: in place if it can, else host memory */
+};
+
+/* What a device may do with system memory, and what is to be ready for it. */
+enum svm_native_access {
+	SVM_NATIVE_ON_FAULT = 0, /* nothing asked */
+	SVM_NATIVE_MAPPED = 1,	 /* keep a mapping across moves */
+	SVM_NATIVE_IN_PLACE = 2, /* and its access never moves the page */
+	SVM_NATIVE_FORBIDDEN = 3,
+};
+
+/* All hints of a span of system memory, as one device is to take them. */
+struct svm_native_hints {
+	uint32_t kinds; /* mask of 1 << enum svm_advice_kind: what is told now; the rest was told before */
+	uint32_t place;	   /* enum svm_native_place: SVM_ADVICE_PREFERRED_LOCATION */
+	int32_t numa_node; /* with SVM_NATIVE_HOST: the node, or -1 for any */
+	uint32_t access;   /* enum svm_native_access: the three kinds that name a device */
+	uint32_t read_mostly;
+	uint32_t atomics;     /* enum svm_atomics */
+	uint32_t migration;   /* enum svm_migration */
+	uint32_t granularity; /* bytes, a power of two */
+	void *peer_dev; /* with SVM_NATIVE_OTHER: that device, where it is of the same backend; for the call */
+};
+
+/* What native_query() says of a page. */
+#define SVM_NATIVE_PAGE_OWN    (1u << 0) /* its bytes are in the device's own memory */
+#define SVM_NATIVE_PAGE_MAPPED (1u << 1) /* the device has a valid mapping */
+
+/* What one call of native_query() and native_prefetch() takes. */
+#define SVM_NATIVE_BATCH_PAGES 1024u
+
 /* What one call of bind() and copy() takes. */
 #define SVM_BIND_BATCH 1024u
 #define SVM_COPY_BATCH 512u
@@ -136,7 +176,10 @@ struct svm_backend_ops {
 	/* Mandatory. Constant after open. */
 	void (*caps)(void *dev, struct svm_backend_caps *ret_caps);
 
-	/* Mandatory. Storage of SVM_BLOCK_SIZE bytes of device memory, content undefined.
+	/* Four ops that are mandatory here, chunk_alloc(), chunk_free(), bind() and memory_kept(), are all absent in a
+	 * backend whose devices are native and nothing else: they reach managed memory through the CPU's page tables.
+	 *
+	 * Mandatory. Storage of SVM_BLOCK_SIZE bytes of device memory, content undefined.
 	 * -ENOSPC: memory is full. The core keeps to the budget that caps told. */
 	int (*chunk_alloc)(void *dev, uint64_t *ret_chunk);
 
@@ -163,7 +206,8 @@ struct svm_backend_ops {
 	int (*copy)(void *dev, const struct svm_copy *copies, size_t n_copies, uint32_t flags,
 		    struct svm_point *ret_point);
 
-	/* With SVM_CAP_WORK. Copy or fill at shared addresses on an engine of the shared VM. -EAGAIN as bind(). */
+	/* With SVM_CAP_WORK. Copy or fill at shared addresses on an engine of the shared VM, of system memory too with
+	 * SVM_CAP_NATIVE. -EAGAIN as bind(). */
 	int (*work)(void *dev, const struct svm_work *work, struct svm_point *ret_point);
 
 	/* With SVM_CAP_LAUNCH. Run kernel(args, i, n) for each i below n, in order with work(). args_size bytes
@@ -193,6 +237,31 @@ struct svm_backend_ops {
 
 	/* Mandatory (lost ok). After loss: 1 if chunks still hold their bytes, readable by chunk_map(). */
 	int (*memory_kept)(void *dev);
+
+	/*
+	 * Native mode, with SVM_CAP_NATIVE; all optional. System memory is any address that the space does not manage. A
+	 * device opened as native reaches all of it from open() on. A range is native or managed for a device, never both:
+	 * one with bind() must not mirror the window, nor what span_add() tells of. Spans are page aligned and were mapped
+	 * when the core looked; anybody may unmap them at any time.
+	 */
+
+	/* (may block). Tell the driver hints of a span. Told in full (kinds: all that are set) to a device opened later,
+	 * and with kinds at their defaults when they are unset or the memory is gone. Calls do not overlap. 0 with
+	 * *ret_outcome (EFFECTIVE when called, or DEGRADED with the reason); an errno counts as degraded. Absent:
+	 * degraded, SVM_REASON_DRIVER. */
+	int (*native_advise)(void *dev, uint64_t addr, uint64_t size,
+			     const struct svm_native_hints *hints, struct svm_outcome *ret_outcome);
+
+	/* (may block). Move a span to the device's own memory (SVM_NATIVE_OWN), or what is there home (SVM_NATIVE_HOST).
+	 * Called by a thread of the core's that is there for it. 0 says that it was tried: what came of it the core asks
+	 * native_query(). -EOPNOTSUPP: the driver has no such call; home is then done by a touch. Other errnos: some of
+	 * it may have moved. */
+	int (*native_prefetch)(void *dev, uint64_t addr, uint64_t size, enum svm_native_place to);
+
+	/* (may block). Where pages are, SVM_NATIVE_PAGE_*, one byte each; it brings and moves nothing. Absent: the core
+	 * knows from pagemap which pages are in no host memory, and takes them to be with the device if no other says
+	 * so. */
+	int (*native_query)(void *dev, uint64_t addr, size_t n_pages, uint8_t *ret_pages);
 };
 
 #pragma GCC visibility pop

@@ -40,6 +40,9 @@ enum svm_loop_kind {
 #define SVM_SPACE_NO_POISON	 (1u << 2) /* do without UFFDIO_POISON, as before Linux 6.6 */
 #define SVM_SPACE_NO_HUGE_PAGES	 (1u << 3) /* do not ask for transparent huge pages */
 #define SVM_SPACE_DEFAULT_SHARED (1u << 4) /* every allocation gets shared host storage */
+#define SVM_SPACE_NATIVE \
+	(1u              \
+	 << 5) /* for system memory too (hints.h): devices are opened as native where they can be */
 
 /* Zero means "the default" in each field. */
 struct svm_space_options {

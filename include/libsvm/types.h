@@ -61,6 +61,8 @@ enum svm_outcome_reason {
 	SVM_REASON_PINNED = 9,	     /* pages are pinned or held elsewhere */
 	SVM_REASON_NO_MEMORY = 10,   /* the target memory is full */
 	SVM_REASON_SINGLE_NODE = 11, /* the kernel cannot place memory by node here */
+	SVM_REASON_DRIVER =
+		12, /* system memory: the device's driver has nothing like it, or refused it */
 };
 
 struct svm_outcome {

@@ -73,8 +73,8 @@ static void another_contract_is_refused_with_both_numbers(void **state)
 	table.abi = SVM_BACKEND_ABI + 41u;
 	assert_int_equal(find("fake", &ops), -EPROTO);
 	assert_int_equal(n_lines, 1);
-	assert_non_null(strstr(last_line, "contract 42"));
-	assert_non_null(strstr(last_line, "has 1"));
+	assert_non_null(strstr(last_line, "contract 43"));
+	assert_non_null(strstr(last_line, "has 2"));
 	table = fake_backend;
 	table.size--;
 	assert_int_equal(svm_backend_nth(0, &loud, &ops), -EPROTO);
@@ -132,7 +132,13 @@ static void missing_optional_ops_have_defaults(void **state)
 	table.fault_fd = NULL;
 	table.fault_read = NULL;
 	table.fault_done = NULL;
+	table.native_advise = NULL;
+	table.native_prefetch = NULL;
+	table.native_query = NULL;
 	assert_int_equal(find("fake", &ops), 0);
+	assert_int_equal(ops.native_advise(NULL, 0, 4096, NULL, NULL), -EOPNOTSUPP);
+	assert_int_equal(ops.native_prefetch(NULL, 0, 4096, SVM_NATIVE_OWN), -EOPNOTSUPP);
+	assert_int_equal(ops.native_query(NULL, 0, 1, NULL), -EOPNOTSUPP);
 	assert_int_equal(ops.chunk_map(NULL, 0, &map), -EOPNOTSUPP);
 	assert_int_equal(ops.span_add(NULL, 0, 4096), 0);
 	assert_int_equal(ops.span_remove(NULL, 0, 4096), 0);
@@ -192,6 +198,39 @@ static void no_chunk_map(void)
 static void no_work(void)
 {
 	table.work = NULL;
+}
+
+static void no_managed_memory(void)
+{
+	table.chunk_alloc = NULL;
+	table.chunk_free = NULL;
+	table.bind = NULL;
+	table.memory_kept = NULL;
+}
+
+static void only_native_devices_do_without_managed_memory(void **state)
+{
+	struct svm_backend_ops ops;
+	struct svm_point point;
+	uint64_t chunk;
+
+	(void)state;
+	assert_int_equal(check(SVM_CAP_NATIVE, no_managed_memory), 0);
+	assert_int_equal(
+		check(SVM_CAP_NATIVE | SVM_CAP_NATIVE_UFFD | SVM_CAP_WORK, no_managed_memory), 0);
+	assert_int_equal(check(0, no_managed_memory), -EPROTO);
+	assert_int_equal(check(SVM_CAP_COPY_ENGINE, no_managed_memory), -EPROTO);
+	assert_int_equal(check(SVM_CAP_NATIVE | SVM_CAP_HOST_ALIAS, no_managed_memory), -EPROTO);
+	assert_int_equal(check(SVM_CAP_COPY_ENGINE | SVM_CAP_NATIVE_UFFD, NULL), -EPROTO);
+	assert_int_equal(check(SVM_CAP_COPY_ENGINE | SVM_CAP_NATIVE, NULL), 0);
+	assert_int_equal(find("fake", &ops), 0);
+	assert_false(svm_backend_is_native_only(&ops));
+	no_managed_memory();
+	assert_int_equal(find("fake", &ops), 0);
+	assert_true(svm_backend_is_native_only(&ops));
+	assert_int_equal(ops.chunk_alloc(NULL, &chunk), -EOPNOTSUPP);
+	assert_int_equal(ops.bind(NULL, NULL, 0, &point), -EOPNOTSUPP);
+	assert_int_equal(ops.memory_kept(NULL), 0);
 }
 
 static void capabilities_need_their_ops(void **state)
@@ -273,6 +312,7 @@ int main(void)
 		TEST(another_contract_is_refused_with_both_numbers),
 		TEST(each_mandatory_op_is_wanted),
 		TEST(missing_optional_ops_have_defaults),
+		TEST(only_native_devices_do_without_managed_memory),
 		TEST(capabilities_need_their_ops),
 		TEST(capabilities_are_sane_numbers),
 		TEST(a_bad_table_harms_nobody),
