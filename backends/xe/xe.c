@@ -65,6 +65,9 @@ static void arm(struct svm_xe_device *dev, enum svm_timeline timeline)
 	if (t->armed || t->reached >= t->submitted)
 		return;
 	t->armed = t->reached / step * step + step;
+	/* The second half of a batch may have failed. */
+	if (t->armed > t->submitted)
+		t->armed = t->submitted;
 	ret = svm_drm_timeline_event(dev->fd, t->syncobj, t->armed, dev->event_fd);
 	if (ret == 0)
 		return;

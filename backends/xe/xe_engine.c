@@ -181,16 +181,20 @@ static int run(struct svm_xe_engine *e, uint64_t seq, const struct build *b)
 	/* The engine reads what was written before the ioctl. */
 	atomic_thread_fence(memory_order_seq_cst);
 	ret = run_job(e, seq, b->n_ops ? 2 * seq - 1 : 2 * seq);
+	if (ret == 0)
+		e->last_point = b->n_ops ? 2 * seq - 1 : 2 * seq;
 	if (ret == 0 && b->n_ops) {
 		what = "VM_BIND";
 		ret = unmap_host(e, seq, b->cursor, &in, &out);
 	}
 	if (ret < 0) {
-		/* Host memory stays mapped: only the end of the VM is sure to take it away. */
+		/* Host memory stays mapped: only the end of the VM is sure to take it away. The job may run. */
 		if (!svm_xe_is_loss(e->dev, ret, what))
 			svm_xe_lose(e->dev, -EIO, what);
+		svm_xe_follow(e->dev, e->timeline, e->last_point);
 		return ret;
 	}
+	e->last_point = 2 * seq;
 	e->batches[seq % SVM_XE_IN_FLIGHT] = (struct svm_xe_batch){ .end = b->head, .seq = seq };
 	e->seq = seq;
 	e->head = b->head;
@@ -300,7 +304,7 @@ bool svm_xe_engine_is_idle(struct svm_xe_engine *e, uint64_t point)
 	bool idle;
 
 	pthread_mutex_lock(&e->lock);
-	idle = point >= 2 * e->seq;
+	idle = point >= e->last_point;
 	pthread_mutex_unlock(&e->lock);
 	return idle;
 }
@@ -378,20 +382,20 @@ int svm_xe_engine_init(struct svm_xe_device *dev, struct svm_xe_engine *e,
 void svm_xe_engine_stop(struct svm_xe_engine *e, uint64_t patience_ns)
 {
 	uint32_t syncobj;
-	uint64_t seq;
+	uint64_t point;
 
 	if (!e->has_lock)
 		return;
 	pthread_mutex_lock(&e->lock);
 	e->is_stopped = true;
-	seq = e->seq;
+	point = e->last_point;
 	pthread_mutex_unlock(&e->lock);
 	syncobj = e->dev->timelines[e->timeline].syncobj;
-	if (seq && patience_ns)
-		(void)svm_drm_timeline_wait(e->dev->fd, syncobj, 2 * seq, patience_ns);
+	if (point && patience_ns)
+		(void)svm_drm_timeline_wait(e->dev->fd, syncobj, point, patience_ns);
 	svm_xe_queue_destroy(e->dev, &e->queue);
 	/* Killed jobs signal once they are off the engine. A device that is gone runs none. */
-	if (seq && svm_drm_timeline_wait(e->dev->fd, syncobj, 2 * seq, STOP_NS) == -ETIME)
+	if (point && svm_drm_timeline_wait(e->dev->fd, syncobj, point, STOP_NS) == -ETIME)
 		svm_xe_log(e->dev, SVM_LOG_ERROR, "a job does not end");
 }
 

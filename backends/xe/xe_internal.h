@@ -141,8 +141,9 @@ struct svm_xe_engine {
 	struct svm_xe_buffer cmds;
 	bool is_stopped; /* lock: starts nothing any more */
 	uint64_t cmds_va;
-	uint64_t seq;				       /* lock: batches started */
-	uint64_t n_retired;			       /* lock: batches done and told */
+	uint64_t seq;	     /* lock: batches started */
+	uint64_t last_point; /* lock: of the last job or bind that the kernel took */
+	uint64_t n_retired;  /* lock: batches done and told */
 	struct svm_xe_batch batches[SVM_XE_IN_FLIGHT]; /* lock: by seq */
 	uint64_t tail;				       /* lock: requests taken */
 	uint64_t head;				       /* lock: requests in batches */
