@@ -30,15 +30,15 @@
 static char root[256];
 static pid_t child;
 
-static void usage(FILE *to)
+static void usage(void)
 {
-	fprintf(to,
+	fprintf(stdout,
 		"usage: emu_launch DRIVER[,DRIVER...][:name=value,...] -- COMMAND [ARGUMENT...]\n"
 		"drivers: xe\noptions (name@N=value for device N alone):\n");
 	for (size_t i = 0; i < emu_n_opts; i++) {
 		const struct emu_opt *o = &emu_opts[i];
 
-		fprintf(to, "  %-12s %s%s%s [%s]\n", o->name, o->help, o->words ? ": " : "",
+		fprintf(stdout, "  %-12s %s%s%s [%s]\n", o->name, o->help, o->words ? ": " : "",
 			o->words ? o->words : "", o->def);
 	}
 }
@@ -288,7 +288,7 @@ static int check_arguments(int argc, char **argv, char **ret_options)
 	int n;
 
 	if (argc < 4 || strcmp(argv[2], "--") != 0) {
-		usage(stderr);
+		bad("usage: DRIVER[,DRIVER...][:name=value,...] -- COMMAND [ARGUMENT...] (--help: options)");
 		return -1;
 	}
 	colon = strchr(argv[1], ':');
@@ -444,7 +444,7 @@ int main(int argc, char **argv)
 	int r;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
-		usage(stdout);
+		usage();
 		return 0;
 	}
 	if (check_arguments(argc, argv, &options) < 0)
