@@ -1091,9 +1091,23 @@ static int ignore_gone(const struct svm_host_block *block, int error)
 int svm_host_poison(struct svm_host *host, struct svm_host_block *block,
 		    const struct svm_mask *pages)
 {
+	const struct svm_mask marked = svm_mask_both(pages, &block->poison);
 	struct svm_mask todo = *pages;
 
 	assert(!svm_mask_intersects(pages, &block->cpu));
+	/*
+	 * A thread that faulted just before the mark came, and began to wait just after: for the kernel a marker is
+	 * still a missing page (fs/userfaultfd.c, userfaultfd_must_wait()), and nobody else will wake it.
+	 */
+	svm_host_for_each_run(&marked, page, n)
+	{
+		int ret = svm_uffd_wake(svm_host_uffd(host, block), svm_host_user(block, page),
+					n * SVM_PAGE_BYTES);
+
+		ret = ignore_gone(block, ret);
+		if (ret < 0)
+			return ret;
+	}
 	svm_mask_andnot(&todo, &block->poison);
 	svm_host_for_each_run(&todo, page, n)
 	{

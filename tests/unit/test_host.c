@@ -54,6 +54,7 @@ static struct {
 	unsigned int times;	     /* ...so often */
 	unsigned int mmap_skip;	     /* mmap() fails at this call, 0: not */
 	unsigned int any_skip;	     /* any call of the set-up fails at this one, 0: not */
+	bool no_wake;		     /* nobody is woken: as for a thread that begins to wait just afterwards */
 	unsigned int n_moves;
 	unsigned int n_copies;
 } fake;
@@ -75,8 +76,23 @@ static bool any_fails_now(void)
 	return fake.any_skip > 0 && --fake.any_skip == 0;
 }
 
+/* Returns whether the call is not to be made at all. */
+static bool takes_wake_away(unsigned long request, void *arg)
+{
+	struct svm_uffdio_poison *poison = arg;
+	struct uffdio_writeprotect *protect = arg;
+
+	if (request == SVM_UFFDIO_POISON)
+		poison->mode |= SVM_UFFDIO_POISON_MODE_DONTWAKE;
+	if (request == UFFDIO_WRITEPROTECT && !(protect->mode & UFFDIO_WRITEPROTECT_MODE_WP))
+		protect->mode |= UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
+	return request == UFFDIO_WAKE;
+}
+
 static int fake_ioctl(int fd, unsigned long request, void *arg)
 {
+	if (fake.no_wake && takes_wake_away(request, arg))
+		return 0;
 	if (request == SVM_UFFDIO_MOVE)
 		fake.n_moves++;
 	if (request == UFFDIO_COPY)
@@ -2091,6 +2107,32 @@ static void poison_wakes(void **state)
 	end_rig(&rig);
 }
 
+/* Poison comes between a thread's fault and its wait: the kernel takes a marker for an empty page and lets it wait, after
+ * the wake-up. Its fault is then answered by poison again. */
+static void poison_wakes_who_came_too_late_for_it(void **state)
+{
+	struct svm_mask one = some_pages(2, 1);
+	struct victim victim;
+	struct rig rig;
+
+	make_rig(&rig, *state);
+	if (rig.where == REGISTERED)
+		take_in_memory(&rig);
+	victim.addr = user_at(&rig, 2);
+	assert_int_equal(pthread_create(&victim.thread, NULL, be_victim, &victim), 0);
+	await_fault(block_fd(&rig));
+	fake.no_wake = true;
+	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &one), 0);
+	fake.no_wake = false;
+	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &one), 0);
+	alarm(50); /* it would wait for ever */
+	assert_int_equal(pthread_join(victim.thread, NULL), 0);
+	alarm(0);
+	assert_true(victim.caught == SIGBUS || victim.caught == SIGSEGV);
+	assert_int_equal(svm_host_unpoison(&rig.host, &rig.block, &one), 0);
+	end_rig(&rig);
+}
+
 /* ---- Private to shared ------------------------------------------------------------------------ */
 
 static void conversion_keeps_valid_bytes(void **state)
@@ -2500,6 +2542,7 @@ int main(void)
 		ON(unread_event_is_eagain, registered_user),
 		ON_ALL(poison_raises_a_signal),
 		ON_ALL(poison_wakes),
+		ON_ALL(poison_wakes_who_came_too_late_for_it),
 		ON_PRIVATE(conversion_keeps_valid_bytes),
 		ON_REGISTERED(conversion_keeps_valid_bytes),
 		ON_PRIVATE(waiter_lives_through_conversion),
