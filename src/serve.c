@@ -917,7 +917,6 @@ static enum verdict serve_poison(struct svm_request *request, struct svm_transit
 	if ((request->flags & SVM_REQUEST_UNMANAGED) &&
 	    svm_mask_intersects(&request->left, &request->block->managed))
 		return done(request, -EAGAIN);
-	svm_mask_zero(&request->left);
 	verdict = start_simple(request, SVM_TRANSITION_POISON, ret_t);
 	if (verdict == VERDICT_START && request->write)
 		take_read_only(request, &(*ret_t)->step);
@@ -1128,6 +1127,8 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 	svm_trace_count(&block->ctx->trace, SVM_COUNT_TRANSITIONS, 1);
 	block->busy = false;
 	request->served |= !t->for_loss;
+	if (t->kind == SVM_TRANSITION_POISON && !t->for_loss && error == 0)
+		svm_mask_zero(&request->left);
 	/* What could not be saved or poisoned is dealt with when it is touched. Loss of a device concerns those who
 	 * want that device; the others find the pages elsewhere, or poisoned. */
 	if (t->for_loss || ends_by_loss(block, error) || tries_again(request, error))

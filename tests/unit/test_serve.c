@@ -942,6 +942,40 @@ static void no_memory_to_evict(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* The address space is changing for long: a touch of a lost page still ends in a signal. */
+static _Atomic unsigned int n_changing;
+
+static int changing_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (request == SVM_UFFDIO_POISON && n_changing > 0) {
+		n_changing--;
+		return -EAGAIN;
+	}
+	return svm_sys_real.ioctl(fd, request, arg);
+}
+
+static void a_lost_page_is_touched_while_memory_changes(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+	struct flow flow;
+	uint64_t found;
+
+	fake_reset();
+	sys.ioctl = changing_ioctl;
+	svm_sys = &sys;
+	flow = open_plain(f, "touch of a lost page");
+	flow.may_lose = true;
+	use_by_device(&flow, 0, true);
+	/* More than the tries of two calls: the one that comes with the loss, and that of the touch. */
+	n_changing = 600;
+	fake_die();
+	assert_int_equal(cpu_read(word_of(&flow, 0, 0), &found), -EFAULT);
+	assert_int_equal(n_changing, 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
 /* ---- Failing system calls ---------------------------------------------------------------------- */
 
 enum os_call {
@@ -1248,6 +1282,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(less_memory_than_was_said, FIXTURE_ONCE),
 		FIXTURE_CASE(a_touch_outlives_the_device, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
+		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
 	};
 
