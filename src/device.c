@@ -67,7 +67,7 @@ static void collect_all(struct svm_device *device, int reason, struct svm_list *
 }
 
 /* LOCKING: device->lock. Ask the backend how far it is. Returns -ENODEV if the device is lost, or 0. */
-static int look(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
+static int ask(struct svm_device *device, enum svm_timeline t)
 {
 	struct svm_timeline_state *state = &device->timelines[t];
 	int r;
@@ -82,8 +82,16 @@ static int look(struct svm_device *device, enum svm_timeline t, struct svm_list 
 		if (r < 0 && r != -ENODEV)
 			note_failure(state, value, r);
 	} while (r < 0 && r != -ENODEV);
-	collect(device, t, ready);
 	return r == -ENODEV ? r : 0;
+}
+
+/* LOCKING: device->lock. The same, and who waited for what is reached moves to ready. */
+static int look(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
+{
+	int r = ask(device, t);
+
+	collect(device, t, ready);
+	return r;
 }
 
 static void arm_watchdog(struct svm_device *device)
@@ -161,6 +169,20 @@ static int look_at_all(struct svm_device *device)
 		svm_device_lose(device, lost);
 	run_waiters(&ready);
 	return lost;
+}
+
+void svm_device_check(struct svm_device *device)
+{
+	int lost;
+
+	if (svm_device_is_lost(device))
+		return;
+	svm_lock(&device->lock);
+	/* Waiters stay for the event: to run them here would recurse, as many of them come here as well. */
+	lost = ask(device, SVM_TIMELINE_BIND);
+	svm_unlock(&device->lock);
+	if (lost)
+		svm_device_lose(device, lost);
 }
 
 static void event_ready(struct svm_watch *watch)

@@ -124,6 +124,9 @@ int svm_device_launch(struct svm_device *device,
 		      void (*kernel)(const void *args, uint64_t index, uint64_t count),
 		      const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point);
 
+/* Is it alive? Asks the backend; if not, it is lost when this returns. */
+void svm_device_check(struct svm_device *device);
+
 /* Declare it lost, for reason (negative errno): its waiters end now, on_lost() runs in the loop. Any thread. */
 void svm_device_lose(struct svm_device *device, int reason);
 

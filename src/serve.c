@@ -1104,14 +1104,16 @@ static unsigned int devices_waited_for(const struct svm_ctx *ctx,
 	return n;
 }
 
-/* LOCKING: block. A step that failed so did because a device of the block is lost. */
+/* LOCKING: block. A step that failed so did because a device of the block is lost. -EIO: an engine could not do its
+ * work on what was dying. */
 static bool ends_by_loss(const struct svm_block *block, int error)
 {
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
 		const struct svm_block_device *entry = svm_block_device_of(block, a);
 
 		if (entry && svm_device_is_lost(entry->device) &&
-		    (error == -ENODEV || error == atomic_load(&entry->device->lost)))
+		    (error == -ENODEV || error == -EIO ||
+		     error == atomic_load(&entry->device->lost)))
 			return true;
 	}
 	return false;

@@ -257,6 +257,11 @@ static char *cpu_end(const struct svm_copy_end *end, struct svm_device *device, 
 	return (char *)map + end->offset;
 }
 
+static bool has_lost_bytes(const struct svm_device *device)
+{
+	return svm_device_is_lost(device) && device->ops.memory_kept(device->dev) != 1;
+}
+
 /* The CPU does it, through visible device memory: no engine, or the device died and its memory did
  * not. */
 static int copy_by_cpu(struct copy_batch *batch)
@@ -290,8 +295,10 @@ static void copy_flush(struct copy_batch *batch)
 		batch->n = 0; /* after a failure nothing more is handed over */
 		return;
 	}
-	if (svm_device_is_lost(batch->device) ||
-	    !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
+	if (has_lost_bytes(batch->device))
+		r = -ENODEV; /* what its memory shows now is nobody's bytes */
+	else if (svm_device_is_lost(batch->device) ||
+		 !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
 		r = copy_by_cpu(batch);
 	else
 		r = svm_device_copies(batch->device, batch->copies, batch->n, batch->flags, &point);
@@ -438,10 +445,28 @@ static void stage_copy(struct svm_transition *t)
 		wait_for(t, batch.device, batch.result, &batch.point);
 }
 
+/*
+ * Bytes of a device that others have copied, the CPU or the engine of a peer: they count only if the device was alive
+ * all the time. Its own engine says so by reaching the point; here it has to be asked.
+ */
+static void check_source(struct svm_transition *t, uint32_t from)
+{
+	struct svm_device *device = device_of(t, from);
+
+	if (copier(t, from) == device && svm_device_has(device, SVM_CAP_COPY_ENGINE))
+		return;
+	svm_device_check(device);
+	if (has_lost_bytes(device))
+		note_status(t, -ENODEV);
+}
+
 static void copied(struct svm_transition *t)
 {
 	for (uint32_t a = 1; a < SVM_AGENTS; a++)
 		note_status(t, status_of(t, a));
+	for (uint32_t l = 1; l < SVM_AGENTS; l++)
+		if (t->step.copies & (1u << l))
+			check_source(t, l);
 }
 
 /* Stale host pages are kept as long as the cache has room: the bytes come back to pages that exist. */

@@ -51,7 +51,7 @@ struct pte {
 	bool write;
 };
 
-enum plan_kind { PLAN_FAIL, PLAN_FAIL_POINT, PLAN_DIE };
+enum plan_kind { PLAN_FAIL, PLAN_FAIL_POINT, PLAN_FAIL_POINT_AND_DIE, PLAN_DIE };
 
 enum fault_state { FAULT_FREE = 0, FAULT_NEW, FAULT_READ, FAULT_ANSWERED };
 
@@ -89,6 +89,7 @@ static struct device {
 		enum plan_kind kind;
 	} plan;
 	int point_error; /* of the call that is being taken */
+	bool dies_after; /* that call */
 	unsigned int n_wrong;
 } dev = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	  .changed = PTHREAD_COND_INITIALIZER,
@@ -126,6 +127,8 @@ static void die(void)
 	if (dev.is_dead)
 		return;
 	dev.is_dead = true;
+	if (fake.corpse)
+		memset(dev.memory, 0xdd, FAKE_MAX_CHUNKS * BLOCK);
 	/* Nothing that is queued happens any more. */
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++)
 		dev.queues[t].head = dev.queues[t].tail;
@@ -152,8 +155,9 @@ static int enter(enum fake_op op)
 	    n - dev.plan.first < dev.plan.n_times) {
 		if (dev.plan.kind == PLAN_DIE) {
 			die();
-		} else if (dev.plan.kind == PLAN_FAIL_POINT) {
+		} else if (dev.plan.kind != PLAN_FAIL) {
 			dev.point_error = dev.plan.error;
+			dev.dies_after = dev.plan.kind == PLAN_FAIL_POINT_AND_DIE;
 		} else {
 			if (dev.plan.error == -EAGAIN)
 				raise_fd(dev.event_fd);
@@ -362,7 +366,7 @@ static int fake_chunk_map(void *device, uint64_t handle, void **ret_addr)
 	(void)device;
 	pthread_mutex_lock(&dev.lock);
 	r = enter(FAKE_CHUNK_MAP);
-	if (r == -ENODEV && dev.is_dead && fake.keep)
+	if (r == -ENODEV && dev.is_dead && (fake.keep || fake.corpse))
 		r = 0;
 	if (r == 0)
 		*ret_addr = chunk_at(handle);
@@ -501,8 +505,11 @@ static int submit(enum svm_timeline timeline, struct svm_point *ret_point)
 		dev.point_error = 0;
 	}
 	*ret_point = (struct svm_point){ .timeline = timeline, .value = queue->submitted };
-	if (fake.pace == FAKE_AT_ONCE)
+	if (fake.pace == FAKE_AT_ONCE || dev.dies_after)
 		complete_locked(~0u);
+	if (dev.dies_after)
+		die();
+	dev.dies_after = false;
 	pthread_cond_broadcast(&dev.changed);
 	return 0;
 }
@@ -860,6 +867,11 @@ void fake_fail(enum fake_op op, unsigned int nth, int error, unsigned int n_time
 void fake_fail_point(enum fake_op op, unsigned int nth, int error)
 {
 	make_plan(op, nth, error, 1, PLAN_FAIL_POINT);
+}
+
+void fake_fail_point_and_die(enum fake_op op, unsigned int nth, int error)
+{
+	make_plan(op, nth, error, 1, PLAN_FAIL_POINT_AND_DIE);
 }
 
 void fake_die_at(enum fake_op op, unsigned int nth)

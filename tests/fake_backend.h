@@ -50,6 +50,7 @@ struct fake_config {
 	enum fake_pace pace; /* may change later */
 	uint32_t queue; /* calls of bind(), copy() and work() that wait at a time, each; 0: any number */
 	bool keep;	/* memory survives loss */
+	bool corpse;	/* it does not, but can be mapped and shows something */
 };
 extern struct fake_config fake;
 
@@ -67,6 +68,8 @@ void fake_fail(enum fake_op op, unsigned int nth, int error, unsigned int n_time
 /* The nth call from now on is taken, and its point fails with error: nothing of it was done but, for a bind, taking the old
  * mappings away. For FAKE_BIND, FAKE_COPY, FAKE_WORK. */
 void fake_fail_point(enum fake_op op, unsigned int nth, int error);
+/* The same, and the device dies of it. */
+void fake_fail_point_and_die(enum fake_op op, unsigned int nth, int error);
 /* The nth call from now on finds the device dead. */
 void fake_die_at(enum fake_op op, unsigned int nth);
 /* No call fails by command any more. */

@@ -555,6 +555,7 @@ static void nothing_fails(struct svm_fixture *f)
 /* How it fails. */
 #define KEEP  (1u << 0) /* memory survives the loss of the device */
 #define POINT (1u << 1) /* the call is taken, and its point fails */
+#define CORPSE (1u << 2) /* memory that did not survive can be mapped, and shows something */
 
 /* One run with the nth call of op failing with error; 0: the device dies there. False: there is no nth call. */
 static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pace pace,
@@ -567,13 +568,15 @@ static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pac
 
 	(void)snprintf(what, sizeof(what), "caps %x, pace %u: %s call %u: %s%s", caps, pace,
 		       fake_op_names[op], nth, error ? strerror(-error) : "death",
-		       how & KEEP    ? ", memory kept"
+		       how & KEEP     ? ", memory kept"
+		       : how & CORPSE ? ", memory garbage"
 		       : how & POINT ? ", by its point"
 				     : "");
 	fake_reset();
 	fake.caps = caps;
 	fake.pace = pace;
 	fake.keep = (how & KEEP) != 0;
+	fake.corpse = (how & CORPSE) != 0;
 	if (error == 0)
 		fake_die_at(op, nth);
 	else if (how & POINT)
@@ -682,6 +685,8 @@ static void the_device_dies_at_each_bind(struct svm_fixture *f)
 {
 	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_BIND, 0, 0);
 	each_call_fails_once(f, caps_of[1], FAKE_BY_THREAD, FAKE_BIND, 0, KEEP);
+	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_BIND, 0, CORPSE);
+	each_call_fails_once(f, caps_of[2], FAKE_AT_ONCE, FAKE_BIND, 0, CORPSE);
 }
 
 static void the_device_dies_at_each_copy(struct svm_fixture *f)
@@ -693,6 +698,7 @@ static void the_device_dies_at_each_copy(struct svm_fixture *f)
 static void the_device_dies_at_each_other_op(struct svm_fixture *f)
 {
 	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_CHUNK_ALLOC, 0, KEEP);
+	each_call_fails_once(f, caps_of[2], FAKE_AT_ONCE, FAKE_CHUNK_MAP, 0, CORPSE);
 	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_FAULT_READ, 0, 0);
 	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_FAULT_DONE, 0, KEEP);
 	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_BY_THREAD, FAKE_WORK, 0, 0);
@@ -886,6 +892,25 @@ static void a_touch_outlives_the_device(struct svm_fixture *f)
 	assert_true(is_lost(&flow));
 	finish(&flow);
 	assert_int_equal(flow.n_lost, 0);
+	fake_unplug();
+}
+
+/* The engine fails a copy because its device is dying, and says so before the device says that it is dead. Its memory is
+ * kept, so the touch that wants the bytes gets them. */
+static void a_copy_fails_of_the_death_to_come(struct svm_fixture *f)
+{
+	struct flow flow;
+
+	fake_reset();
+	fake.keep = true;
+	flow = open_plain(f, "death at a copy");
+	write_by_cpu(&flow, 0);
+	use_by_device(&flow, 0, true);
+	fake_fail_point_and_die(FAKE_COPY, 1, -EIO);
+	read_by_cpu(&flow, 0);
+	assert_int_equal(flow.n_errors, 0);
+	assert_true(is_lost(&flow));
+	finish(&flow);
 	fake_unplug();
 }
 
@@ -1281,6 +1306,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_first_touch_waits_for_the_queue_of_copies, FIXTURE_ONCE),
 		FIXTURE_CASE(less_memory_than_was_said, FIXTURE_ONCE),
 		FIXTURE_CASE(a_touch_outlives_the_device, FIXTURE_ONCE),
+		FIXTURE_CASE(a_copy_fails_of_the_death_to_come, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
