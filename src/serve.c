@@ -710,9 +710,12 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 			return start_convert(request, ret_t);
 		if (request->flags & SVM_REQUEST_TO_HOST)
 			return done(request, -ENOSPC); /* which is why it was asked for */
-		if (!may_move_instead(request, range))
-			return start_convert(request, ret_t);
-		action.mode = SVM_COH_MIGRATE;
+		if (may_move_instead(request, range))
+			action.mode = SVM_COH_MIGRATE;
+		else if (svm_mask_empty(&block->coh.poisoned))
+			return start_convert(request, ret_t); /* who holds it gives it back */
+		else
+			return done(request, -ENOLINK);
 	}
 	if (has_to_nap(request, at, action.mode, now))
 		return VERDICT_WAIT;

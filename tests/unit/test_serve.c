@@ -914,6 +914,38 @@ static void a_copy_fails_of_the_death_to_come(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* A block with a lost page cannot become shared, which is no loss of the other pages. */
+static void in_place_beside_a_lost_page(struct svm_fixture *f)
+{
+	struct svm_advice in_place[2] = { { .kind = SVM_ADVICE_ACCESS_IN_PLACE },
+					  { .kind = SVM_ADVICE_MIGRATION,
+					    .value = SVM_MIGRATE_NEVER } };
+	struct flow flow;
+	uint64_t *word;
+	uint64_t found;
+
+	fake_reset();
+	flow = open_plain(f, "in place beside a lost page");
+	flow.may_lose = true;
+	write_by_cpu(&flow, 0);
+	assert_int_equal(svm_prefetch(f->space, flow.block[0], PAGE,
+				      svm_device_location(flow.device), NULL),
+			 0);
+	fake_die();
+	assert_int_equal(cpu_read(word_of(&flow, 0, 0), &found), -EFAULT);
+	assert_int_equal(svm_device_close(flow.device), 0);
+	assert_int_equal(svm_device_open(f->space, "fake", &flow.device), 0);
+	word = word_of(&flow, 0, 3);
+	in_place[0].device = svm_device_id(flow.device);
+	assert_int_equal(svm_advise(f->space, word, PAGE, in_place, 2, NULL), 0);
+	assert_int_equal(fake_read((uint64_t)word, &found), -ENOLINK);
+	assert_int_equal(cpu_read(word, &found), 0);
+	assert_int_equal(found, flow.expected[0][3]);
+	assert_int_equal(svm_unadvise(f->space, word, PAGE, (1u << SVM_ADVICE_MIGRATION)), 0);
+	finish(&flow);
+	fake_unplug();
+}
+
 /* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
 static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
 		   void **ret_addr)
@@ -1307,6 +1339,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(less_memory_than_was_said, FIXTURE_ONCE),
 		FIXTURE_CASE(a_touch_outlives_the_device, FIXTURE_ONCE),
 		FIXTURE_CASE(a_copy_fails_of_the_death_to_come, FIXTURE_ONCE),
+		FIXTURE_CASE(in_place_beside_a_lost_page, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
