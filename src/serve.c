@@ -1013,6 +1013,9 @@ static struct svm_transition *schedule(struct svm_block *block, struct svm_list 
 			continue;
 		if (waits_to_try(request))
 			return NULL;
+		/* A hold promises all pages at once: what was there when it last looked may have been taken since. */
+		if (request->hold)
+			request->left = request->pages;
 		do {
 			verdict = serve_one(request, &t);
 		} while (verdict == VERDICT_AGAIN);

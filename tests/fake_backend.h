@@ -50,7 +50,7 @@ struct fake_config {
 	enum fake_pace pace; /* may change later */
 	uint32_t queue; /* calls of bind(), copy() and work() that wait at a time, each; 0: any number */
 	bool keep;	/* memory survives loss */
-	bool corpse;	/* it does not, but can be mapped and shows something */
+	bool corpse; /* it does not, but can be mapped and shows something */
 };
 extern struct fake_config fake;
 

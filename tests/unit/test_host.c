@@ -54,7 +54,7 @@ static struct {
 	unsigned int times;	     /* ...so often */
 	unsigned int mmap_skip;	     /* mmap() fails at this call, 0: not */
 	unsigned int any_skip;	     /* any call of the set-up fails at this one, 0: not */
-	bool no_wake;		     /* nobody is woken: as for a thread that begins to wait just afterwards */
+	bool no_wake; /* nobody is woken: as for a thread that begins to wait just afterwards */
 	unsigned int n_moves;
 	unsigned int n_copies;
 } fake;

@@ -553,8 +553,8 @@ static void nothing_fails(struct svm_fixture *f)
 /* ---- Failing ops ------------------------------------------------------------------------------- */
 
 /* How it fails. */
-#define KEEP  (1u << 0) /* memory survives the loss of the device */
-#define POINT (1u << 1) /* the call is taken, and its point fails */
+#define KEEP   (1u << 0) /* memory survives the loss of the device */
+#define POINT  (1u << 1) /* the call is taken, and its point fails */
 #define CORPSE (1u << 2) /* memory that did not survive can be mapped, and shows something */
 
 /* One run with the nth call of op failing with error; 0: the device dies there. False: there is no nth call. */
@@ -570,8 +570,8 @@ static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pac
 		       fake_op_names[op], nth, error ? strerror(-error) : "death",
 		       how & KEEP     ? ", memory kept"
 		       : how & CORPSE ? ", memory garbage"
-		       : how & POINT ? ", by its point"
-				     : "");
+		       : how & POINT  ? ", by its point"
+				      : "");
 	fake_reset();
 	fake.caps = caps;
 	fake.pace = pace;
@@ -942,6 +942,51 @@ static void in_place_beside_a_lost_page(struct svm_fixture *f)
 	assert_int_equal(cpu_read(word, &found), 0);
 	assert_int_equal(found, flow.expected[0][3]);
 	assert_int_equal(svm_unadvise(f->space, word, PAGE, (1u << SVM_ADVICE_MIGRATION)), 0);
+	finish(&flow);
+	fake_unplug();
+}
+
+/* An acquire waits for device memory for its last pages, and the first ones are taken meanwhile: in the end it holds
+ * them all. */
+static void an_acquire_holds_what_was_taken_while_it_waited(struct svm_fixture *f)
+{
+	struct svm_access_range held[2];
+	struct svm_access_range mixed;
+	struct svm_access *first;
+	struct svm_access *second;
+	struct svm_fence *done;
+	struct svm_fence *ready;
+	struct flow flow;
+	char *word;
+
+	fake_reset();
+	fake.caps = caps_of[1];
+	flow = open_plain(f, "taken while it waited");
+	for (unsigned int i = 0; i < 2; i++)
+		held[i] = (struct svm_access_range){ .addr = flow.block[i],
+						     .size = BLOCK,
+						     .access = SVM_ACCESS_WRITE };
+	word = flow.block[SHARED];
+	advise(&flow, SHARED, SVM_ADVICE_ACCESS_IN_PLACE, svm_device_id(flow.device), 0);
+	assert_int_equal(svm_unadvise(f->space, word + BLOCK / 2u, BLOCK / 2u,
+				      1u << SVM_ADVICE_ACCESS_IN_PLACE),
+			 0);
+	assert_int_equal(svm_acquire(flow.device, held, 2, 0, &first, NULL), 0);
+	assert_int_equal(svm_fence_create(f->space, &done), 0);
+	assert_int_equal(svm_release(first, done), 0);
+	mixed = (struct svm_access_range){ .addr = word,
+					   .size = BLOCK,
+					   .access = SVM_ACCESS_WRITE };
+	assert_int_equal(svm_acquire(flow.device, &mixed, 1, 0, &second, &ready), 0);
+	assert_int_equal(svm_fence_wait(ready, 20000000), -ETIMEDOUT);
+	assert_int_equal(svm_discard(f->space, word, PAGE, 0), 0);
+	assert_int_equal(svm_fence_signal(done, 0), 0);
+	assert_int_equal(svm_fence_wait(ready, -1), 0);
+	assert_int_equal(fake_write((uint64_t)word, 1), 0);
+	flow.expected[SHARED][0] = 1;
+	assert_int_equal(svm_release(second, NULL), 0);
+	svm_fence_unref(done);
+	svm_fence_unref(ready);
 	finish(&flow);
 	fake_unplug();
 }
@@ -1340,6 +1385,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_touch_outlives_the_device, FIXTURE_ONCE),
 		FIXTURE_CASE(a_copy_fails_of_the_death_to_come, FIXTURE_ONCE),
 		FIXTURE_CASE(in_place_beside_a_lost_page, FIXTURE_ONCE),
+		FIXTURE_CASE(an_acquire_holds_what_was_taken_while_it_waited, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
