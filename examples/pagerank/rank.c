@@ -10,24 +10,9 @@
 
 /* ---- The kernel ------------------------------------------------------------------------------ */
 
-struct rank_args {
-	const struct node *nodes;
-	const double *rank;	  /* of the last iteration */
-	double *next;		  /* of this iteration */
-	struct partial *partials; /* one per chunk of this launch */
-	uint64_t n_nodes;
-	uint64_t first_chunk; /* the grid's index 0 is this chunk */
-	double base;	      /* what each node gets, however few include it */
-};
-
 _Static_assert(sizeof(struct rank_args) <= SVM_SOFT_ARGS_SIZE, "arguments fit a launch");
 
-/*
- * Rank one chunk of nodes: a file is as important as the files that include it say, each of which
- * shares its own importance out among all it includes. Runs on devices and on the CPU alike; it
- * follows the graph's pointers and calls nothing.
- */
-static void rank_chunk(const void *data, uint64_t index, uint64_t count)
+void rank_chunk(const void *data, uint64_t index, uint64_t count)
 {
 	const struct rank_args *args = data;
 	uint64_t first = (args->first_chunk + index) * CHUNK_NODES;
@@ -277,7 +262,7 @@ static int run_measured_turn(const struct rank_job *job, const struct turn *turn
 	struct phase_mark mark;
 	int ret;
 
-	if (!job->session)
+	if (!job->session || !job->phases)
 		return run_turn(job, turn, args, ret_sum);
 	ret = phase_begin(job->session, &mark);
 	if (!ret)
@@ -289,7 +274,7 @@ static int run_measured_turn(const struct rank_job *job, const struct turn *turn
 }
 
 /* Rank that files without includes hold before the first iteration, when all are equal. */
-static double first_dangling(const struct graph *graph)
+double rank_first_dangling(const struct graph *graph)
 {
 	uint64_t n = 0;
 
@@ -298,20 +283,25 @@ static double first_dangling(const struct graph *graph)
 	return (double)n / (double)graph->n_nodes;
 }
 
+/* Who includes nothing has nobody to give its rank to: it goes to all alike. */
+double rank_base(const struct graph *graph, double dangling)
+{
+	return (1.0 - DAMPING + DAMPING * dangling) / (double)graph->n_nodes;
+}
+
 int rank_graph(const struct rank_job *job, struct rank_result *ret_result)
 {
 	struct graph *graph = job->graph;
-	struct partial sum = { .dangling = first_dangling(graph) };
+	struct partial sum = { .dangling = rank_first_dangling(graph) };
 
 	for (unsigned int i = 0; i < job->n_iterations; i++) {
 		struct turn turn = turn_of(job, i);
-		/* Who includes nothing has nobody to give its rank to: it goes to all alike. */
 		struct rank_args args = {
 			.nodes = graph->nodes,
 			.rank = graph->rank[i % 2],
 			.next = graph->rank[(i + 1) % 2],
 			.n_nodes = graph->n_nodes,
-			.base = (1.0 - DAMPING + DAMPING * sum.dangling) / (double)graph->n_nodes,
+			.base = rank_base(graph, sum.dangling),
 		};
 		int ret = run_measured_turn(job, &turn, &args, &sum);
 
