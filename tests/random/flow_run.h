@@ -41,6 +41,8 @@ struct flow_order {
 	struct flow_report *report; /* shared */
 };
 
+/* Read the list of devices from the environment. NULL, or what is wrong with it. */
+const char *flow_device_init(void);
 /* How many workers the seed asks for. */
 unsigned int flow_workers(uint64_t seed);
 /* Describe what follows from the seed. */

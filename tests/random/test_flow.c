@@ -11,6 +11,7 @@
  *   SVM_TEST_SEED=N        start with round N
  *   SVM_TEST_SECONDS=N     how long to go on (20)
  *   SVM_TEST_SEED_FILE=F   run the sequence in this file, once, and print its operations
+ *   SVM_TEST_DEVICES=L     names of devices to choose from, with spaces between; "soft" alone: any soft device
  *   SVM_TEST_HOLD=1        a process that failed waits for a debugger
  */
 #include "flow_run.h"
@@ -447,6 +448,8 @@ static void damaged_seed_is_refused(void **state)
 	expect_one_line("SVM_TEST_SEED", "-1");
 	expect_one_line("SVM_TEST_SECONDS", "soon");
 	expect_one_line("SVM_TEST_SEED_FILE", "/nonexistent");
+	expect_one_line("SVM_TEST_DEVICES", "");
+	expect_one_line("SVM_TEST_DEVICES", "soft nosuch");
 }
 
 /* A good file, and every way to cut it or to change one of its bytes. */
@@ -520,6 +523,7 @@ int main(void)
 	const char *seed = getenv("SVM_TEST_SEED");
 	const char *time_given = getenv("SVM_TEST_SECONDS");
 	const char *file = getenv("SVM_TEST_SEED_FILE");
+	const char *what;
 	uint64_t n = DEFAULT_SECONDS;
 
 	first_seed = (uint64_t)time(NULL) * 1000u;
@@ -533,6 +537,9 @@ int main(void)
 		      0);
 	if (report == MAP_FAILED)
 		return die("random_flow: mmap: %s%s\n", strerror(errno), "");
+	what = flow_device_init();
+	if (what)
+		return die("random_flow: SVM_TEST_DEVICES %s%s\n", what, "");
 	if (file)
 		return run_file(file);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+#include "flow_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What can be a device of a run. A line here is all that a further kind takes. */
+struct flow_device_kind {
+	const char *backend;
+	/* Options by chance, with the backend's name in front; NULL: the name is all there is to say. */
+	void (*choose)(struct dice *d, struct slot *s);
+	/* It dies, as if by itself; NULL: nobody can make it. */
+	int (*kill)(struct svm_device *device);
+};
+
+static void choose_soft(struct dice *d, struct slot *s)
+{
+	static const unsigned int sizes[] = { 4, 6, 8, 12, 16, 32 };
+	unsigned int memory = sizes[flow_pick(d, 6)];
+	bool visible = flow.config.keep || flow_chance(d, 60);
+	bool keep = flow.config.keep || flow_chance(d, 25);
+
+	(void)snprintf(
+		s->name, sizeof(s->name),
+		"soft:memory=%uM:faults=%s:host=%s:readonly=%s:peer=%s:visible=%s:engines=%u:keep=%s%s",
+		memory, flow_chance(d, 60) ? "on" : "off", flow_chance(d, 60) ? "alias" : "none",
+		flow_chance(d, 70) ? "on" : "off", flow_chance(d, 60) ? "on" : "off",
+		visible ? "on" : "off", 1u + (unsigned int)flow_pick(d, 3), keep ? "on" : "off",
+		flow_chance(d, 10) ? ":latency=200000" : "");
+	s->lossy = !(keep && visible);
+}
+
+static const struct flow_device_kind device_kinds[] = {
+	{ "soft", choose_soft, svm_soft_kill },
+	{ "xe", NULL, NULL },
+};
+#define N_DEVICE_KINDS (sizeof(device_kinds) / sizeof(device_kinds[0]))
+
+#define MAX_NAMES 16u
+
+/* Names to choose from: of a kind, or of a device with its options. */
+static struct {
+	const struct flow_device_kind *kind;
+	bool with_options;
+	char text[128];
+} names[MAX_NAMES] = { { &device_kinds[0], false, "soft" } };
+static unsigned int n_names = 1;
+
+static const char *add_name(const char *text, size_t length)
+{
+	const char *colon = memchr(text, ':', length);
+	size_t head = colon ? (size_t)(colon - text) : length;
+
+	if (n_names == MAX_NAMES || length >= sizeof(names[0].text))
+		return "too many devices, or a name that is too long";
+	for (unsigned int i = 0; i < N_DEVICE_KINDS; i++) {
+		if (strlen(device_kinds[i].backend) != head ||
+		    strncmp(device_kinds[i].backend, text, head) != 0)
+			continue;
+		names[n_names].kind = &device_kinds[i];
+		names[n_names].with_options = colon || !device_kinds[i].choose;
+		memcpy(names[n_names].text, text, length);
+		names[n_names].text[length] = '\0';
+		n_names++;
+		return NULL;
+	}
+	return "names a device of no known kind";
+}
+
+const char *flow_device_init(void)
+{
+	const char *list = getenv("SVM_TEST_DEVICES");
+
+	if (!list)
+		return NULL;
+	n_names = 0;
+	while (*list) {
+		size_t length = strcspn(list, " ");
+		const char *what = length ? add_name(list, length) : NULL;
+
+		if (what)
+			return what;
+		list += length + (list[length] == ' ');
+	}
+	return n_names ? NULL : "names no device";
+}
+
+static void choose_name(struct dice *d, struct slot *s)
+{
+	/* The first is chosen without a roll, so that a list of one changes nothing. */
+	uint64_t i = n_names > 1 ? flow_pick(d, n_names) : 0;
+
+	s->kind = names[i].kind;
+	if (!names[i].with_options) {
+		s->kind->choose(d, s);
+		return;
+	}
+	(void)snprintf(s->name, sizeof(s->name), "%s", names[i].text);
+	s->lossy = true;
+}
+
+struct slot *flow_use_slot(struct dice *d)
+{
+	struct slot *s = &flow.slots[flow_pick(d, flow.config.n_slots)];
+
+	(void)pthread_rwlock_rdlock(&s->lock);
+	if (s->device)
+		return s;
+	(void)pthread_rwlock_unlock(&s->lock);
+	return NULL;
+}
+
+void flow_leave_slot(struct slot *s)
+{
+	(void)pthread_rwlock_unlock(&s->lock);
+}
+
+static void mark_killed(struct slot *s)
+{
+	if (s->lossy)
+		atomic_store(&flow.bytes_lost, true);
+	atomic_store(&s->killed, true);
+	__atomic_fetch_add(&flow.order->report->n_lost, 1u, __ATOMIC_RELAXED);
+}
+
+/* A call says that the device is lost: is it? One that can fault dies of a fault on lost memory, too. */
+void flow_expect_lost(struct slot *s, const char *what, int error)
+{
+	struct svm_device_info info = { .size = sizeof(info) };
+	int e = svm_device_query(s->device, &info);
+
+	if (atomic_load(&s->killed))
+		return;
+	if (e < 0 || !info.is_lost)
+		flow_fail("%s on device %d: %d, but it is not lost", what, (int)(s - flow.slots),
+			  error);
+	if (!(s->caps & SVM_CAP_FAULTS) || !atomic_load(&flow.bytes_lost))
+		flow_fail("%s: device %d (%s) is lost, and nobody killed it (%d)", what,
+			  (int)(s - flow.slots), s->name, error);
+	mark_killed(s);
+}
+
+void flow_open_slot(struct slot *s, uint64_t key)
+{
+	struct svm_device_info info = { .size = sizeof(info) };
+	struct dice d = { key };
+	int e;
+
+	choose_name(&d, s);
+	atomic_store(&s->killed, false);
+	e = svm_device_open(flow.space, s->name, &s->device);
+	if (e < 0)
+		flow_fail("svm_device_open(%s): %d", s->name, e);
+	e = svm_device_query(s->device, &info);
+	if (e < 0)
+		flow_fail("svm_device_query: %d", e);
+	s->id = svm_device_id(s->device);
+	s->caps = info.caps;
+	s->blocks = info.memory_size / BLOCK;
+	if (flow.order->loud)
+		(void)fprintf(stderr, "  device %d (id %u): %s\n", (int)(s - flow.slots), s->id,
+			      s->name);
+}
+
+static uint64_t blocks_of(uint64_t size)
+{
+	return size / BLOCK + 2u;
+}
+
+bool flow_take_room(struct slot *s, uint64_t size)
+{
+	uint64_t n = blocks_of(size);
+
+	if (atomic_fetch_add(&s->n_taken, n) + n + 1u <= s->blocks / 2u)
+		return true;
+	atomic_fetch_sub(&s->n_taken, n);
+	return false;
+}
+
+void flow_give_room(struct slot *s, uint64_t size)
+{
+	atomic_fetch_sub(&s->n_taken, blocks_of(size));
+}
+
+void flow_op_kill(struct worker *w, struct dice *d)
+{
+	struct slot *s;
+	int e;
+
+	if (!flow.config.kills)
+		return;
+	s = flow_use_slot(d);
+	if (s && s->kind->kill) {
+		mark_killed(s);
+		e = s->kind->kill(s->device);
+		flow_note(w, NULL, NULL, (int)(s - flow.slots), 0, 0, s->lossy, e);
+		flow_expect("kill", e, 0);
+	}
+	if (s)
+		flow_leave_slot(s);
+}
+
+void flow_op_reopen(struct worker *w, struct dice *d)
+{
+	struct slot *s = &flow.slots[flow_pick(d, flow.config.n_slots)];
+	uint64_t key = flow_roll(d);
+	bool others = flow_chance(d, 50);
+	int e = 0;
+
+	if (pthread_rwlock_trywrlock(&s->lock) != 0)
+		return;
+	if (s->device && (atomic_load(&s->killed) || others)) {
+		unsigned int n_open = atomic_load(&s->n_open);
+
+		e = svm_device_close(s->device);
+		flow_note(w, "close", NULL, (int)(s - flow.slots), 0, 0, n_open, e);
+		if (e == 0)
+			s->device = NULL;
+		else if (e != -EBUSY || n_open == 0)
+			flow_fail("svm_device_close with %u open: %d", n_open, e);
+	}
+	if (!s->device && (others || flow_chance(d, 60))) {
+		flow_open_slot(s, key);
+		flow_note(w, "open", NULL, (int)(s - flow.slots), 0, s->blocks, s->caps, 0);
+	}
+	(void)pthread_rwlock_unlock(&s->lock);
+}
