@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""What came out of a guest: results of tests, from its second serial port; the kernel's complaints, from its first."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from results import Program  # noqa: E402
+
+COMPLAINT = re.compile(r"WARNING:|BUG:|BUG |\bOops\b|Kernel panic|general protection fault|Call Trace:|"
+                       r"self-detected stall|detected stalls|rcu.*kthread starved|blocked for more than|soft lockup|"
+                       r"hard LOCKUP|Out of memory|refcount_t|UBSAN|KASAN|list_(?:add|del) corruption|bad page")
+STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s*(?:\[[^]]*\]\s*)?")
+# What a kernel says about the machine that QEMU makes, not about what runs on it.
+NOISE = ()
+
+
+class Ear:
+    """Takes the lines of the second port as they come."""
+
+    def __init__(self, limits, log, echo):
+        self.limits = limits  # test -> seconds
+        self.log = log        # file: all that was said
+        self.echo = echo      # bool: say what a live entry says
+        self.programs = []
+        self.troubles = []
+        self.notes = []
+        self.seconds = {}
+        self.release = None
+        self.done = False
+        self.status = None    # of the last entry
+        self.name = None
+        self.texts = {}
+        self.part = None
+
+    def hear(self, line):
+        self.log.write(line + "\n")
+        self.log.flush()
+        if not line.startswith("##vm "):
+            self.hear_text(line)
+            return
+        word, _, rest = line[5:].partition(" ")
+        if word == "up":
+            self.release = rest
+        elif word == "trouble":
+            self.troubles.append(rest)
+            print(f"vm: the guest has trouble: {rest}", flush=True)
+        elif word == "note":
+            self.notes.append(rest)
+        elif word == "begin":
+            self.name = rest
+            self.texts = {}
+            self.part = "live"
+        elif word in ("stdout", "stderr"):
+            self.part = word
+        elif word == "end":
+            self.end(*rest.split())
+        elif word == "done":
+            self.done = True
+
+    def hear_text(self, line):
+        if self.name is None:
+            if line.strip():
+                self.troubles.append(line.strip())
+            return
+        if self.part == "live" and self.echo:
+            print(line, flush=True)
+        self.texts.setdefault(self.part, []).append(line)
+
+    def end(self, status, begin, now):
+        status = int(status)
+        seconds = float(now) - float(begin)
+        limit = self.limits.get(self.name)
+        result = {0: "OK", 77: "SKIP"}.get(status, "FAIL")
+        if status == 137 and limit and seconds >= limit:
+            result = "TIMEOUT"
+        self.status = status
+        self.seconds[self.name] = seconds
+        if limit:
+            program = Program({"name": self.name, "result": result, "returncode": status,
+                               "stdout": "\n".join(self.texts.get("stdout", []))})
+            self.programs.append(program)
+            print(f"{self.name}: {program.passed} passed, {len(program.failures)} failed, "
+                  f"{len(program.skips)} skipped, {seconds:.1f} s", flush=True)
+            if program.failures:
+                for part in ("stdout", "stderr"):
+                    said = [text for text in self.texts.get(part, []) if text.strip()]
+                    print("\n".join(said[-60:]), flush=True)
+        self.name = None
+
+    def failures(self):
+        """What went wrong outside of test programs, as (what, text)."""
+        failures = [("guest", text) for text in self.troubles]
+        if self.name is not None:
+            failures.append((self.name, "the guest ended while it ran"))
+        elif not self.done:
+            failures.append(("guest", "it ended before its list did"))
+        return failures
+
+
+def complaints(path):
+    """The lines in which the kernel complains, each once."""
+    found = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                text = STAMP.sub("", line.strip())
+                if COMPLAINT.search(text) and text not in found and not any(re.search(n, text) for n in NOISE):
+                    found.append(text)
+    except OSError:
+        found.append("no kernel log")
+    return found
