@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "access.h"
 
+#include "native.h"
 #include <errno.h>
 
 int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause cause,
@@ -28,9 +29,12 @@ int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause c
 	job->cause = cause;
 	job->map_size = size;
 	job->n_ranges = n_ranges;
+	job->n_given = n_ranges;
 	job->ranges = (struct svm_job_range *)(job + 1);
-	for (size_t i = 0; i < n_ranges; i++)
+	for (size_t i = 0; i < n_ranges; i++) {
 		job->ranges[i].numa_node = -1;
+		job->ranges[i].part_of = i;
+	}
 	svm_lock_init(&job->lock, SVM_RANK_ACCESS);
 	svm_list_init(&job->holds);
 	*ret_job = job;
@@ -143,6 +147,8 @@ static struct svm_job_slot *next_piece(struct svm_job *job)
 	uint64_t start;
 	uint64_t end;
 
+	while (job->next_range < job->n_ranges && job->ranges[job->next_range].system)
+		job->next_range++;
 	if (job->next_range == job->n_ranges || (job->error && job->cause != SVM_CAUSE_PREFETCH) ||
 	    job->cancelled)
 		return NULL;
@@ -234,6 +240,8 @@ static void account_rest(struct svm_job *job)
 		uint64_t start = svm_max_u64(job->next_addr, range->start);
 
 		job->next_addr = 0;
+		if (range->system)
+			continue;
 		range->result.failed += range->end - start;
 		range->result.outcome.status = SVM_DEGRADED;
 		if (!range->result.error)
@@ -281,17 +289,89 @@ static void pump(struct svm_job *job, uint32_t n_ended)
 	}
 }
 
+/* One part of system memory has been dealt with. Returns whether to go on. */
+static bool account_system(struct svm_job *job, struct svm_job_range *range, uint64_t size,
+			   const struct svm_native_moved *moved)
+{
+	struct svm_prefetch_result *result = &range->result;
+	bool go_on;
+
+	svm_lock(&job->lock);
+	job->bytes_done += size;
+	result->bytes_moved += moved->bytes_moved;
+	result->already_there += moved->already_there;
+	result->skipped_pinned += moved->skipped;
+	result->failed += moved->failed;
+	if (!result->error)
+		result->error = moved->error;
+	if (moved->outcome.status > result->outcome.status)
+		result->outcome = moved->outcome;
+	if (moved->error && !job->error)
+		job->error = moved->error;
+	go_on = !job->cancelled;
+	svm_unlock(&job->lock);
+	return go_on;
+}
+
+/* In the worker's thread. */
+static void move_system(struct svm_worker_task *task)
+{
+	struct svm_job *job = svm_container_of(task, struct svm_job, system_task);
+	const uint64_t most = (uint64_t)SVM_NATIVE_BATCH_PAGES << SVM_PAGE_SHIFT;
+	bool go_on;
+
+	svm_lock(&job->lock);
+	go_on = !job->cancelled;
+	svm_unlock(&job->lock);
+	for (size_t i = 0; i < job->n_ranges; i++) {
+		struct svm_job_range *range = &job->ranges[i];
+
+		for (uint64_t addr = range->start, stop; range->system && addr < range->end;
+		     addr = stop) {
+			struct svm_native_moved moved = { .error = -ECANCELED };
+
+			stop = svm_min_u64(range->end, addr + most);
+			if (go_on) {
+				svm_native_move(job->ctx, addr, stop, range->agent, &moved);
+			} else {
+				stop = range->end;
+				moved.failed = stop - addr;
+				moved.outcome.status = SVM_DEGRADED;
+			}
+			go_on = account_system(job, range, stop - addr, &moved) && go_on;
+		}
+	}
+	pump(job, 1);
+}
+
+/* LOCKING: job->lock. */
+static bool has_system(const struct svm_job *job)
+{
+	for (size_t i = 0; i < job->n_ranges; i++)
+		if (job->ranges[i].system)
+			return true;
+	return false;
+}
+
 static void start_now(struct svm_fence_waiter *waiter, int status)
 {
 	struct svm_job *job = svm_container_of(waiter, struct svm_job, wait_waiter);
 	struct svm_fence *fence = job->wait_fence;
+	bool system;
 
 	(void)status; /* ordered after the fence, whatever became of its work */
 	svm_lock(&job->lock);
 	job->started = true;
 	job->wait_fence = NULL;
+	system = has_system(job);
+	/* One for us: the worker must not end the job while we look at it. */
+	job->n_flying += system ? 2u : 1u;
 	svm_unlock(&job->lock);
-	pump(job, 0);
+	if (system) {
+		job->system_task.run = move_system;
+		svm_worker_queue(&job->ctx->worker, &job->system_task);
+	}
+	pump(job, 1);
 	svm_fence_put(fence);
 }
 
@@ -309,6 +389,24 @@ void svm_job_start(struct svm_job *job, struct svm_fence *wait)
 			return;
 	}
 	start_now(&job->wait_waiter, 0);
+}
+
+void svm_job_result(const struct svm_job *job, size_t i, struct svm_prefetch_result *ret)
+{
+	*ret = (struct svm_prefetch_result){ 0 };
+	for (size_t k = 0; k < job->n_ranges; k++) {
+		const struct svm_prefetch_result *part = &job->ranges[k].result;
+
+		if (job->ranges[k].part_of != i)
+			continue;
+		ret->bytes_moved += part->bytes_moved;
+		ret->already_there += part->already_there;
+		ret->skipped_pinned += part->skipped_pinned;
+		ret->failed += part->failed;
+		ret->error = ret->error ? ret->error : part->error;
+		if (part->outcome.status > ret->outcome.status)
+			ret->outcome = part->outcome;
+	}
 }
 
 void svm_job_cancel(struct svm_job *job)

@@ -18,7 +18,9 @@ struct svm_job_range {
 	uint64_t end;
 	uint32_t agent;
 	bool write;
-	int numa_node; /* prefetch to a node; -1: any */
+	bool system;	/* prefetch of system memory: moved by the drivers of native devices */
+	int numa_node;	/* prefetch to a node; -1: any */
+	size_t part_of; /* which of the caller's ranges this is a piece of */
 	struct svm_prefetch_result result;
 };
 
@@ -45,8 +47,10 @@ struct svm_job {
 
 	struct svm_lock lock; /* ACCESS: all below */
 	size_t n_ranges;
+	size_t n_given; /* ranges of the caller */
 	struct svm_job_range *ranges;
-	size_t next_range; /* where the walk is */
+	struct svm_worker_task system_task; /* moves the pieces that are system memory */
+	size_t next_range;		    /* where the walk is */
 	uint64_t next_addr;
 	uint32_t n_flying;
 	bool pumping;
@@ -72,6 +76,8 @@ int svm_job_new(struct svm_ctx *ctx, struct svm_device *device, enum svm_cause c
 		size_t n_ranges, struct svm_job **ret_job);
 /* Start once wait (NULL: now) has signalled. */
 void svm_job_start(struct svm_job *job, struct svm_fence *wait);
+/* Result of the i-th of the caller's ranges. It has ended. */
+void svm_job_result(const struct svm_job *job, size_t i, struct svm_prefetch_result *ret);
 void svm_job_cancel(struct svm_job *job);
 /* Wait for its end; returns the first error. */
 int svm_job_wait(struct svm_job *job, int64_t timeout_ns);

@@ -3,6 +3,7 @@
 #include "space.h"
 
 #include "sys.h"
+#include <assert.h>
 #include <errno.h>
 #include <libsvm/hints.h>
 
@@ -55,13 +56,22 @@ static struct svm_outcome degraded(uint32_t reason)
 	return (struct svm_outcome){ SVM_DEGRADED, reason };
 }
 
-/* LOCKING: tree. First reason why a device of the space lacks caps for the span; REASON_NONE: all have them. */
+/* LOCKING: tree. What a device can do with managed memory. One that reaches it through the CPU's page tables finds it on
+ * the host, in place, and traps where the CPU does. */
+static bool has_for_managed(const struct svm_device *device, uint32_t caps)
+{
+	if (device->native_only)
+		caps &= ~(SVM_CAP_HOST_ALIAS | SVM_CAP_READ_ONLY);
+	return svm_device_has(device, caps);
+}
+
+/* LOCKING: tree. No device of the space lacks caps for managed memory. */
 static bool all_have(const struct svm_ctx *ctx, uint32_t caps)
 {
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
 		const struct svm_device *device = svm_device_of(ctx, a);
 
-		if (device && !svm_device_is_lost(device) && !svm_device_has(device, caps))
+		if (device && !svm_device_is_lost(device) && !has_for_managed(device, caps))
 			return false;
 	}
 	return true;
@@ -80,10 +90,10 @@ static bool has_registered(const struct svm_ctx *ctx, uint64_t start, uint64_t e
  * location, accessed by). */
 static bool is_overridden(const struct svm_ctx *ctx, uint32_t kind, uint64_t start, uint64_t end)
 {
-	for (const struct svm_range *r = svm_range_find(ctx, start); r;
-	     r = svm_range_next(r, end)) {
-		const struct svm_hints *h = &r->hints;
+	const struct svm_hints *h;
 
+	for (uint64_t addr = start;
+	     addr < end && (h = svm_range_run(ctx, addr, end, &addr)) != NULL;) {
 		if (kind == SVM_ADVICE_READ_MOSTLY &&
 		    (h->migration == SVM_MIGRATE_NEVER || h->atomics == SVM_ATOMICS_SYSTEM))
 			return true;
@@ -102,23 +112,24 @@ static struct svm_outcome in_place_outcome(const struct svm_ctx *ctx,
 					   const struct svm_device *device, uint64_t start,
 					   uint64_t end)
 {
-	if (!svm_device_has(device, SVM_CAP_HOST_ALIAS))
+	if (!has_for_managed(device, SVM_CAP_HOST_ALIAS))
 		return degraded(SVM_REASON_NOT_REACHABLE);
-	if (has_registered(ctx, start, end))
+	if (!device->native_only && has_registered(ctx, start, end))
 		return degraded(SVM_REASON_REGISTERED);
 	return (struct svm_outcome){ SVM_EFFECTIVE, SVM_REASON_NONE };
 }
 
-/* LOCKING: tree. What setting the (checked) advice does, seen from all devices. */
+/* LOCKING: tree. What setting the (checked) advice does to managed memory, seen from all devices. */
 static struct svm_outcome outcome_of(const struct svm_ctx *ctx, const struct svm_advice *advice,
 				     uint64_t start, uint64_t end)
 {
 	struct svm_outcome effective = { SVM_EFFECTIVE, SVM_REASON_NONE };
 
-	if (is_overridden(ctx, advice->kind, start, end))
-		return degraded(SVM_REASON_OVERRIDDEN);
 	switch (advice->kind) {
 	case SVM_ADVICE_PREFERRED_LOCATION:
+		if (advice->location.kind == SVM_LOCATION_DEVICE &&
+		    svm_device_of(ctx, advice->location.id + 1u)->native_only)
+			return degraded(SVM_REASON_NOT_REACHABLE);
 		if (advice->location.kind != SVM_LOCATION_HOST &&
 		    advice->location.kind != SVM_LOCATION_HOST_NUMA)
 			return effective;
@@ -216,6 +227,144 @@ static void unmap_in_place(struct svm_ctx *ctx, uint32_t agent, uint64_t start, 
 	}
 }
 
+/* LOCKING: tree. What setting the (checked) advice does to system memory, before any driver was told. */
+static struct svm_outcome system_outcome(const struct svm_ctx *ctx, const struct svm_advice *advice)
+{
+	const struct svm_device *device = NULL;
+
+	switch (advice->kind) {
+	case SVM_ADVICE_PREFERRED_LOCATION:
+		if (advice->location.kind == SVM_LOCATION_DEVICE)
+			device = svm_device_of(ctx, advice->location.id + 1u);
+		if (advice->location.kind == SVM_LOCATION_HOST_NUMA && ctx->host.n_nodes > 1)
+			return degraded(SVM_REASON_SINGLE_NODE);
+		break;
+	case SVM_ADVICE_ACCESSED_BY:
+	case SVM_ADVICE_ACCESS_IN_PLACE:
+		device = svm_device_of(ctx, advice->device + 1u);
+		break;
+	default:
+		break;
+	}
+	/* Other devices do not reach it at all. */
+	if (device && !svm_device_has(device, SVM_CAP_NATIVE))
+		return degraded(SVM_REASON_NOT_REACHABLE);
+	return (struct svm_outcome){ SVM_EFFECTIVE, SVM_REASON_NONE };
+}
+
+static void worst(struct svm_outcome *outcome, struct svm_outcome other)
+{
+	if (other.status > outcome->status)
+		*outcome = other;
+}
+
+/* LOCKING: tree. What setting the (checked) advice does to the span. */
+static struct svm_outcome span_outcome(const struct svm_ctx *ctx, const struct svm_advice *advice,
+				       uint64_t start, uint64_t end)
+{
+	struct svm_outcome outcome = { SVM_EFFECTIVE, SVM_REASON_NONE };
+	struct svm_piece piece;
+
+	if (is_overridden(ctx, advice->kind, start, end))
+		return degraded(SVM_REASON_OVERRIDDEN);
+	svm_for_each_piece(ctx, piece, start, end)
+		worst(&outcome, piece.system ? system_outcome(ctx, advice)
+					     : outcome_of(ctx, advice, piece.start, piece.end));
+	return outcome;
+}
+
+/* LOCKING: tree (write), and NATIVE where the span has system memory. All or nothing. */
+static int update(struct svm_ctx *ctx, uint64_t start, uint64_t end,
+		  const struct svm_advice *advice, size_t n_advice, uint32_t unset_kinds)
+{
+	struct svm_piece piece;
+	uint64_t needed = 0;
+	int r;
+
+	svm_for_each_piece(ctx, piece, start, end)
+		needed += piece.system ? svm_system_needs(ctx, piece.start, piece.end) : 2u;
+	r = svm_range_reserve(ctx, needed);
+	if (r < 0)
+		return r;
+	svm_for_each_piece(ctx, piece, start, end)
+	{
+		if (piece.system)
+			r = svm_system_update(ctx, piece.start, piece.end, advice, n_advice,
+					      unset_kinds);
+		else
+			r = svm_range_update(ctx, piece.start, piece.end, advice, n_advice,
+					     unset_kinds);
+		assert(r == 0);
+	}
+	return 0;
+}
+
+/* LOCKING: NATIVE. Tell native devices of one kind of hint (mask), on the parts of the span that are system memory. */
+static struct svm_outcome tell_native(struct svm_ctx *ctx, uint64_t start, uint64_t end,
+				      uint32_t kinds, uint32_t device)
+{
+	struct svm_outcome outcome = { SVM_EFFECTIVE, SVM_REASON_NONE };
+
+	for (uint64_t addr = start; addr < end;) {
+		struct svm_piece piece;
+		int r;
+
+		svm_rwlock_read(&ctx->tree_lock);
+		r = svm_range_piece(ctx, addr, end, &piece);
+		svm_rwlock_unlock(&ctx->tree_lock);
+		if (r < 0)
+			break; /* freed since */
+		if (piece.system)
+			worst(&outcome,
+			      svm_native_tell(ctx, piece.start, piece.end, kinds, device));
+		addr = piece.end;
+	}
+	return outcome;
+}
+
+static bool names_device(uint32_t kind)
+{
+	return kind == SVM_ADVICE_ACCESSED_BY || kind == SVM_ADVICE_ACCESS_IN_PLACE ||
+	       kind == SVM_ADVICE_NO_ACCESS;
+}
+
+/*
+ * How a change of hints begins. LOCKING: keeps the tree lock for write on success, and NATIVE too where *ret_native
+ * says that part of the span is system memory, which it may always be from here on.
+ */
+static int begin_change(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool *ret_native)
+{
+	struct svm_piece piece = { .end = start };
+	int r;
+
+	*ret_native = false;
+	svm_rwlock_write(&ctx->tree_lock);
+	r = svm_range_check(ctx, start, end);
+	if (r == 0)
+		return 0;
+	svm_rwlock_unlock(&ctx->tree_lock);
+	if (!svm_native_wanted(ctx))
+		return r;
+	svm_lock(&ctx->native_lock);
+	svm_native_forget_unmapped(ctx, start, end);
+	r = svm_native_check(ctx, start, end);
+	if (r < 0)
+		goto err_native;
+	svm_rwlock_write(&ctx->tree_lock);
+	for (; piece.end < end && r == 0;)
+		r = svm_range_piece(ctx, piece.end, end, &piece);
+	if (r < 0)
+		goto err_tree;
+	*ret_native = true;
+	return 0;
+
+err_tree:
+	svm_rwlock_unlock(&ctx->tree_lock);
+err_native:
+	svm_unlock(&ctx->native_lock);
+	return r;
+}
+
 int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 	       const struct svm_advice *advice, size_t n_advice, struct svm_outcome *outcomes)
 {
@@ -224,6 +373,7 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 	struct svm_ctx *ctx;
 	uint64_t start;
 	uint64_t end;
+	bool native;
 	int r;
 
 	if (!space || !advice || n_advice == 0 || n_advice > MAX_ADVICE)
@@ -236,8 +386,9 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 		return r;
 	for (size_t i = 0; i < n_advice; i++)
 		copy[i] = advice[i];
-	svm_rwlock_write(&ctx->tree_lock);
-	r = svm_range_check(ctx, start, end);
+	r = begin_change(ctx, start, end, &native);
+	if (r < 0)
+		goto out;
 	for (size_t i = 0; i < n_advice && r == 0; i++) {
 		r = check_advice(ctx, &copy[i], start, end);
 		if (r < 0)
@@ -245,14 +396,20 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 	}
 	/* One after the other, so that the second of a call sees what the first has set. */
 	for (size_t i = 0; i < n_advice && r == 0; i++)
-		found[i] = outcome_of(ctx, &copy[i], start, end);
+		found[i] = span_outcome(ctx, &copy[i], start, end);
 	if (r == 0)
-		r = svm_range_update(ctx, start, end, copy, n_advice, 0);
+		r = update(ctx, start, end, copy, n_advice, 0);
 	svm_rwlock_unlock(&ctx->tree_lock);
+	for (size_t i = 0; i < n_advice && r == 0 && native; i++)
+		worst(&found[i], tell_native(ctx, start, end, 1u << copy[i].kind,
+					     names_device(copy[i].kind) ? copy[i].device : ~0u));
+	if (native)
+		svm_unlock(&ctx->native_lock);
 	for (size_t i = 0; i < n_advice && r == 0; i++)
 		if (copy[i].kind == SVM_ADVICE_PREFERRED_LOCATION &&
 		    copy[i].location.kind == SVM_LOCATION_DEVICE)
 			unmap_in_place(ctx, copy[i].location.id + 1u, start, end);
+out:
 	for (size_t i = 0; i < n_advice && outcomes; i++)
 		outcomes[i] = found[i];
 	return r;
@@ -263,6 +420,7 @@ int svm_unadvise(struct svm_space *space, const void *addr, uint64_t size, uint3
 	struct svm_ctx *ctx;
 	uint64_t start;
 	uint64_t end;
+	bool native;
 	int r;
 
 	if (!space || kinds == 0 || (kinds & ~ALL_KINDS))
@@ -273,11 +431,15 @@ int svm_unadvise(struct svm_space *space, const void *addr, uint64_t size, uint3
 		r = svm_space_span(addr, size, &start, &end);
 	if (r < 0)
 		return r;
-	svm_rwlock_write(&ctx->tree_lock);
-	r = svm_range_check(ctx, start, end);
-	if (r == 0)
-		r = svm_range_update(ctx, start, end, NULL, 0, kinds);
+	r = begin_change(ctx, start, end, &native);
+	if (r < 0)
+		return r;
+	r = update(ctx, start, end, NULL, 0, kinds);
 	svm_rwlock_unlock(&ctx->tree_lock);
+	if (r == 0 && native)
+		(void)tell_native(ctx, start, end, kinds, ~0u);
+	if (native)
+		svm_unlock(&ctx->native_lock);
 	return r;
 }
 
@@ -285,41 +447,44 @@ int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size,
 		     struct svm_advice_info *info)
 {
 	struct svm_advice_info found = { 0 };
+	const struct svm_hints *hints;
 	uint64_t start;
 	uint64_t end;
+	bool native;
 	int r;
 
 	if (!info || info->size != sizeof(*info))
 		return -EINVAL;
-	r = svm_space_begin(space, addr, size, &start, &end);
+	r = svm_space_begin_any(space, addr, size, &start, &end, &native);
 	if (r < 0)
 		return r;
-	for (struct svm_range *range = svm_range_find(&space->ctx, start); range;
-	     range = svm_range_next(range, end)) {
+	for (uint64_t a = start; a < end && (hints = svm_range_run(&space->ctx, a, end, &a));) {
 		if (found.n_ranges == 0)
-			svm_hints_summary(&found, &range->hints);
+			svm_hints_summary(&found, hints);
 		else
-			svm_hints_summary_add(&found, &range->hints);
+			svm_hints_summary_add(&found, hints);
 	}
-	svm_rwlock_unlock(&space->ctx.tree_lock);
+	svm_space_end_any(space, native);
 	*info = found;
 	return 0;
 }
 
-/* The i-th range of a span. LOCKING: tree. */
-static size_t collect(struct svm_ctx *ctx, uint64_t start, uint64_t end, size_t skip,
+/* The runs of equal hints of a span, or with n_out 0 their number. LOCKING: tree. */
+static size_t collect(struct svm_ctx *ctx, uint64_t start, uint64_t end,
 		      struct svm_advice_range *out, size_t n_out)
 {
+	const struct svm_hints *hints;
 	size_t i = 0;
 	size_t n = 0;
 
-	for (struct svm_range *range = svm_range_find(ctx, start); range;
-	     range = svm_range_next(range, end), i++) {
-		if (i < skip || n == n_out)
+	for (uint64_t addr = start, stop;
+	     addr < end && (hints = svm_range_run(ctx, addr, end, &stop)) != NULL;
+	     addr = stop, i++) {
+		if (n == n_out)
 			continue;
-		out[n].addr = svm_max_u64(start, range->node.start);
-		out[n].length = svm_min_u64(end, range->node.end) - out[n].addr;
-		svm_hints_summary(&out[n].info, &range->hints);
+		out[n].addr = addr;
+		out[n].length = stop - addr;
+		svm_hints_summary(&out[n].info, hints);
 		n++;
 	}
 	return n_out ? n : i;
@@ -333,6 +498,7 @@ int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t siz
 	uint64_t end;
 	size_t room;
 	size_t n;
+	bool native;
 	int r;
 
 	if (!n_ranges || !record_size || (ranges && *record_size != sizeof(*ranges)))
@@ -346,15 +512,15 @@ int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t siz
 		if (!copy)
 			return -ENOMEM;
 	}
-	r = svm_space_begin(space, addr, size, &start, &end);
+	r = svm_space_begin_any(space, addr, size, &start, &end, &native);
 	if (r < 0)
 		goto out;
-	n = collect(&space->ctx, start, end, 0, NULL, 0);
+	n = collect(&space->ctx, start, end, NULL, 0);
 	if (ranges && n > room)
 		r = -ENOSPC;
 	else if (ranges)
-		(void)collect(&space->ctx, start, end, 0, copy, room);
-	svm_rwlock_unlock(&space->ctx.tree_lock);
+		(void)collect(&space->ctx, start, end, copy, room);
+	svm_space_end_any(space, native);
 	if (r < 0)
 		goto out;
 	for (size_t i = 0; i < n && ranges; i++)
@@ -373,38 +539,109 @@ static struct svm_job *job_of(struct svm_prefetch *prefetch)
 	return (struct svm_job *)prefetch;
 }
 
-/* Fill in one range of a job; the caller's record is read before the lock. */
-static int add_range(struct svm_space *space, const struct svm_prefetch_range *range,
-		     struct svm_job_range *ret)
+/* LOCKING: tree. Can the device (NULL: the host) have memory of this kind? */
+static bool can_store(const struct svm_device *device, bool system)
 {
-	struct svm_prefetch_range copy = *range;
-	int r = svm_space_begin(space, copy.addr, copy.size, &ret->start, &ret->end);
+	if (!device)
+		return true;
+	return system ? svm_device_has(device, SVM_CAP_NATIVE) : !device->native_only;
+}
+
+/* The pieces of the i-th range of the caller, written to out as far as there is room; *n_out goes up by their number. */
+static int add_range(struct svm_space *space, const struct svm_prefetch_range *range, size_t i,
+		     struct svm_job_range *out, size_t room, size_t *n_out)
+{
+	struct svm_prefetch_range copy = *range; /* before the lock: it may be managed memory */
+	struct svm_ctx *ctx = &space->ctx;
+	struct svm_job_range part = { .part_of = i };
+	struct svm_piece piece;
+	bool native;
+	int r = svm_space_begin_any(space, copy.addr, copy.size, &part.start, &part.end, &native);
 
 	if (r < 0)
 		return r;
-	r = svm_space_resolve(&space->ctx, copy.to, &ret->agent, &ret->numa_node);
-	if (r == 0 && ret->agent != SVM_AGENT_CPU)
-		r = check_device(&space->ctx, ret->agent - 1u, ret->start, ret->end);
-	svm_rwlock_unlock(&space->ctx.tree_lock);
+	r = svm_space_resolve(ctx, copy.to, &part.agent, &part.numa_node);
+	if (r == 0 && part.agent != SVM_AGENT_CPU)
+		r = check_device(ctx, part.agent - 1u, part.start, part.end);
+	svm_for_each_piece(ctx, piece, part.start, part.end)
+	{
+		if (r == 0 && !can_store(svm_device_of(ctx, part.agent), piece.system))
+			r = -EOPNOTSUPP;
+		if (r < 0)
+			break;
+		if (*n_out < room) {
+			out[*n_out] = part;
+			out[*n_out].start = piece.start;
+			out[*n_out].end = piece.end;
+			out[*n_out].system = piece.system;
+		}
+		++*n_out;
+	}
+	svm_space_end_any(space, native);
 	return r;
+}
+
+static int add_ranges(struct svm_space *space, const struct svm_prefetch_range *ranges,
+		      size_t n_ranges, struct svm_job_range *out, size_t room, size_t *ret_n)
+{
+	int r = 0;
+
+	*ret_n = 0;
+	for (size_t i = 0; i < n_ranges && r == 0; i++)
+		r = add_range(space, &ranges[i], i, out, room, ret_n);
+	return r;
+}
+
+/* A job of the pieces that the ranges consist of. */
+static int new_prefetch(struct svm_space *space, const struct svm_prefetch_range *ranges,
+			size_t n_ranges, struct svm_job **ret_job)
+{
+	struct svm_job *job = NULL;
+	size_t room;
+	size_t n;
+	int r = add_ranges(space, ranges, n_ranges, NULL, 0, &room);
+
+	while (r == 0) {
+		r = svm_job_new(&space->ctx, NULL, SVM_CAUSE_PREFETCH, room, &job);
+		if (r < 0)
+			return r;
+		r = add_ranges(space, ranges, n_ranges, job->ranges, room, &n);
+		if (r == 0 && n <= room) {
+			job->n_ranges = n;
+			job->n_given = n_ranges;
+			*ret_job = job;
+			return 0;
+		}
+		/* Memory came or went meanwhile: there are more pieces now. */
+		svm_job_release(job, NULL);
+		room = n;
+	}
+	return r;
+}
+
+static int need_worker(struct svm_job *job)
+{
+	for (size_t i = 0; i < job->n_ranges; i++)
+		if (job->ranges[i].system)
+			return svm_worker_start(&job->ctx->worker);
+	return 0;
 }
 
 int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range *ranges,
 		       size_t n_ranges, struct svm_fence *wait, uint32_t flags,
 		       struct svm_prefetch **ret_prefetch)
 {
-	struct svm_job *job;
+	struct svm_job *job = NULL;
 	int r;
 
 	if (!space || !ranges || n_ranges == 0 || flags || !ret_prefetch)
 		return -EINVAL;
 	r = svm_ctx_check(&space->ctx);
 	if (r == 0)
-		r = svm_job_new(&space->ctx, NULL, SVM_CAUSE_PREFETCH, n_ranges, &job);
+		r = new_prefetch(space, ranges, n_ranges, &job);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < n_ranges && r == 0; i++)
-		r = add_range(space, &ranges[i], &job->ranges[i]);
+	r = need_worker(job);
 	if (r < 0) {
 		svm_job_release(job, NULL);
 		return r;
@@ -466,9 +703,10 @@ int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns,
 		      struct svm_prefetch_result *results, size_t n_results)
 {
 	struct svm_job *job = job_of(prefetch);
+	int error = 0;
 	int r;
 
-	if (!prefetch || (results && n_results != job->n_ranges))
+	if (!prefetch || (results && n_results != job->n_given))
 		return -EINVAL;
 	r = svm_ctx_check(job->ctx);
 	if (r < 0)
@@ -476,12 +714,15 @@ int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns,
 	r = svm_job_wait(job, timeout_ns);
 	if (r == -ETIMEDOUT && svm_job_wait(job, 0) == -ETIMEDOUT)
 		return r;
-	for (size_t i = 0; i < job->n_ranges && results; i++)
-		results[i] = job->ranges[i].result;
-	for (size_t i = 0; i < job->n_ranges; i++)
-		if (job->ranges[i].result.error)
-			return job->ranges[i].result.error;
-	return 0;
+	for (size_t i = 0; i < job->n_given; i++) {
+		struct svm_prefetch_result result;
+
+		svm_job_result(job, i, &result);
+		if (results)
+			results[i] = result;
+		error = error ? error : result.error;
+	}
+	return error;
 }
 
 int svm_prefetch_destroy(struct svm_prefetch *prefetch)

@@ -88,9 +88,15 @@ static int open_locked(struct svm_ctx *ctx, const char *name, struct svm_device 
 	r = svm_device_start(device);
 	if (r < 0)
 		goto err_device;
+	svm_lock(&ctx->native_lock);
+	if (svm_device_has(device, SVM_CAP_NATIVE)) {
+		svm_native_attach(device);
+		atomic_fetch_add(&ctx->n_native, 1u);
+	}
 	svm_rwlock_write(&ctx->tree_lock);
 	atomic_store(&ctx->devices[id], device);
 	svm_rwlock_unlock(&ctx->tree_lock);
+	svm_unlock(&ctx->native_lock);
 	svm_info(&ctx->log, "device %u: %s, %llu MiB, capabilities %x", id, device->name,
 		 (unsigned long long)(device->caps.memory_size >> 20), device->caps.caps);
 	*ret_device = device;
@@ -167,10 +173,15 @@ static int close_locked(struct svm_ctx *ctx, struct svm_device *device)
 		atomic_store(&device->closing, false);
 		return r;
 	}
+	svm_lock(&ctx->native_lock);
 	svm_rwlock_write(&ctx->tree_lock);
 	atomic_store(&ctx->devices[device->id], NULL);
 	svm_range_forget_device(ctx, device->id);
 	svm_rwlock_unlock(&ctx->tree_lock);
+	svm_native_forget_device(ctx, device->id);
+	if (svm_device_has(device, SVM_CAP_NATIVE))
+		atomic_fetch_sub(&ctx->n_native, 1u);
+	svm_unlock(&ctx->native_lock);
 	svm_device_drain(device);
 	svm_device_stop(device);
 	svm_device_delete(device);

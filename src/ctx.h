@@ -14,10 +14,15 @@
 #include "trace.h"
 #include "tree.h"
 #include "va.h"
+#include "worker.h"
 #include <libsvm/types.h>
 #include <stdatomic.h>
 
 #define SVM_MAX_THREADS 16u
+
+/* User addresses end below the 47-bit line unless asked for otherwise (Documentation/arch/x86/x86_64/5level-paging.rst):
+ * no device is ever given one that it cannot reach. */
+#define SVM_USER_END (UINT64_C(1) << 47)
 
 struct svm_block;
 struct svm_device;
@@ -47,7 +52,9 @@ struct svm_ctx {
 	/* RANGE_TREE: the address map. Readers find ranges and blocks; writers add, remove, split, join. */
 	struct svm_rwlock tree_lock;
 	struct svm_tree ranges; /* struct svm_range.node, adjacent but never overlapping */
-	struct svm_va va;	/* what is free in the window */
+	struct svm_tree
+		system; /* the same, of memory that is not managed and has hints; NATIVE, too, to change it */
+	struct svm_va va; /* what is free in the window */
 	struct svm_block **
 		blocks; /* of the window, by block number; slots are set once, by compare-and-swap */
 	uint64_t next_alloc_id;
@@ -56,6 +63,11 @@ struct svm_ctx {
 	 * the loop keeps it). */
 	struct svm_lock space_lock;
 	struct svm_device *_Atomic devices[SVM_MAX_DEVICES];
+
+	/* NATIVE: telling native devices, in order, what is in ctx->system. */
+	struct svm_lock native_lock;
+	_Atomic uint32_t n_native; /* native devices that are open */
+	struct svm_worker worker;  /* for calls of native devices that block */
 
 	_Atomic uint64_t generation;	/* grows with every commit */
 	_Atomic int64_t cache_bytes;	/* stale host pages kept now */

@@ -8,6 +8,7 @@
  */
 #include "host.h"
 #include "host_kinds.h"
+#include "maps.h"
 #include "sys.h"
 #include "uffd_uapi.h"
 #include "util.h"
@@ -454,103 +455,43 @@ int svm_host_disarm(struct svm_host *host, uint64_t addr, uint64_t size)
 
 /* ---- Registered memory ------------------------------------------------------------------------ */
 
-/* One line of /proc/self/maps: "start-end perms offset dev inode path". */
-struct maps_line {
-	char text[128]; /* its start: long enough for all but the path */
-	size_t size;
+/* How far a span has been found to be private anonymous read-write memory. */
+struct check {
+	uint64_t next;
+	uint64_t end;
 };
 
-static const char *parse_hex(const char *c, uint64_t *ret_value)
+static bool check_line(void *data, const struct svm_maps_line *line)
 {
-	uint64_t value = 0;
+	struct check *check = data;
+	const char *name = line->name;
 
-	for (;; c++) {
-		if (*c >= '0' && *c <= '9')
-			value = value * 16 + (uint64_t)(*c - '0');
-		else if (*c >= 'a' && *c <= 'f')
-			value = value * 16 + (uint64_t)(*c - 'a' + 10);
-		else
-			break;
-	}
-	*ret_value = value;
-	return c;
-}
-
-static const char *skip_field(const char *c)
-{
-	while (*c && *c != ' ')
-		c++;
-	while (*c == ' ')
-		c++;
-	return c;
-}
-
-/* If the line is private anonymous read-write memory at *next, move *next to its end. Returns whether to
- * go on reading. */
-static bool check_line(const char *line, uint64_t end, uint64_t *next)
-{
-	uint64_t vma_start;
-	uint64_t vma_end;
-	const char *c = parse_hex(line, &vma_start);
-
-	if (*c++ != '-')
+	if (line->end <= check->next)
+		return true;
+	if (line->start > check->next || strncmp(line->perms, "rw-p", 4) != 0 || line->inode != 0)
 		return false;
-	c = parse_hex(c, &vma_end);
-	if (*c != ' ' || vma_end <= *next)
-		return *c == ' ';
-	if (vma_start > *next)
+	/* No name, or one of those that anonymous memory has. */
+	if (*name != '\0' && strncmp(name, "[heap]", 6) != 0 && strncmp(name, "[anon:", 6) != 0)
 		return false;
-	c++;
-	if (strncmp(c, "rw-p ", 5) != 0)
-		return false;
-	c = skip_field(skip_field(skip_field(c)));
-	/* An inode of 0 and no name, or one of those that anonymous memory has. */
-	if (c[0] != '0' || (c[1] != ' ' && c[1] != '\0'))
-		return false;
-	c = skip_field(c);
-	if (*c != '\0' && strncmp(c, "[heap]", 6) != 0 && strncmp(c, "[anon:", 6) != 0)
-		return false;
-	*next = vma_end;
-	return vma_end < end;
+	check->next = line->end;
+	return line->end < check->end;
 }
 
 int svm_host_check(struct svm_host *host, uint64_t addr, uint64_t size)
 {
-	struct maps_line line = { .size = 0 };
-	uint64_t next = addr;
-	bool more = true;
-	char text[1024];
-	ssize_t n = 0;
-	int fd = svm_sys->open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	struct check check = { .next = addr, .end = addr + size };
+	int ret = svm_maps_read(check_line, &check);
 
-	if (fd < 0) {
+	if (ret == -EACCES || ret == -ENOENT || ret == -EPERM) {
 		svm_error(
 			host->log,
 			"host: cannot read /proc/self/maps (error %d), so no memory can be registered",
-			-fd);
+			-ret);
 		return -EOPNOTSUPP;
 	}
-	while (more) {
-		n = svm_sys->read(fd, text, sizeof(text));
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		for (ssize_t i = 0; i < n && more; i++) {
-			if (text[i] != '\n') {
-				if (line.size < sizeof(line.text) - 1)
-					line.text[line.size++] = text[i];
-				continue;
-			}
-			line.text[line.size] = '\0';
-			line.size = 0;
-			more = check_line(line.text, addr + size, &next);
-		}
-	}
-	svm_sys->close(fd);
-	if (n < 0)
-		return (int)n;
-	return next >= addr + size ? 0 : -EOPNOTSUPP;
+	if (ret < 0)
+		return ret;
+	return check.next >= check.end ? 0 : -EOPNOTSUPP;
 }
 
 static int map_stash(const struct svm_host *host, uint64_t addr, uint64_t size, uint64_t *ret_stash)

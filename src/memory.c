@@ -385,15 +385,21 @@ static int register_locked(struct svm_space *space, struct svm_alloc *alloc)
 			goto err_host;
 		space->reg_started = true;
 	}
+	svm_lock(&ctx->native_lock);
 	svm_rwlock_write(&ctx->tree_lock);
 	alloc->id = ++ctx->next_alloc_id;
 	r = svm_range_add(ctx, alloc);
 	if (r == 0) {
 		r = adopt_pages(ctx, alloc);
+		if (r == 0)
+			r = svm_native_adopt(ctx, alloc->base, end);
 		if (r < 0)
 			svm_range_remove(ctx, alloc);
 	}
 	svm_rwlock_unlock(&ctx->tree_lock);
+	if (r == 0)
+		svm_native_adopted(ctx, alloc->base, end);
+	svm_unlock(&ctx->native_lock);
 	if (r < 0)
 		goto err_host;
 	return 0;
@@ -715,6 +721,8 @@ int svm_pin(struct svm_space *space, void *addr, uint64_t size, struct svm_locat
 	if (r < 0)
 		return r;
 	r = svm_space_resolve(&space->ctx, location, &agent, &numa_node);
+	if (r == 0 && agent != SVM_AGENT_CPU && svm_device_of(&space->ctx, agent)->native_only)
+		r = -EOPNOTSUPP;
 	svm_rwlock_unlock(&space->ctx.tree_lock);
 	if (r == 0)
 		r = make_pin(space, start, end, agent, numa_node, SVM_CAUSE_PIN, true, 0, &job);
@@ -783,41 +791,76 @@ static void describe_page(const struct svm_block *block, unsigned int page,
 /* At most this many pages are described under one lock: into a buffer, as pages[] may itself be managed memory. */
 #define DESCRIBE_BATCH 64u
 
+/* Describe up to n_left managed pages from addr on, all of one block. Returns how many. */
+static size_t describe_managed(struct svm_ctx *ctx, uint64_t addr, size_t n_left,
+			       struct svm_page_residency *pages)
+{
+	struct svm_page_residency batch[DESCRIBE_BATCH] = { 0 };
+	unsigned int first = (unsigned int)((addr & (SVM_BLOCK_SIZE - 1u)) >> SVM_PAGE_SHIFT);
+	size_t n = svm_min_u64(svm_min_u64(DESCRIBE_BATCH, SVM_BLOCK_PAGES - first), n_left);
+	struct svm_block *block;
+
+	svm_rwlock_read(&ctx->tree_lock);
+	block = svm_block_find(ctx, addr);
+	if (block) {
+		svm_lock(&block->lock);
+		for (size_t k = 0; k < n; k++)
+			describe_page(block, first + (unsigned int)k, &batch[k]);
+		svm_unlock(&block->lock);
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+	memcpy(pages, batch, n * sizeof(batch[0]));
+	return n;
+}
+
+/* The same of system memory. */
+static int describe_system(struct svm_ctx *ctx, uint64_t addr, size_t n,
+			   struct svm_page_residency *pages)
+{
+	struct svm_page_residency batch[SVM_NATIVE_BATCH_PAGES];
+	int r = svm_native_where(ctx, addr, n, batch);
+
+	if (r == 0)
+		memcpy(pages, batch, n * sizeof(batch[0]));
+	return r;
+}
+
 int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size,
 			struct svm_page_residency *pages, size_t n_pages, uint64_t *ret_generation)
 {
+	struct svm_piece piece;
 	uint64_t generation;
 	uint64_t start;
 	uint64_t end;
+	bool native;
 	int r;
 
 	if (!pages)
 		return -EINVAL;
-	r = svm_space_begin(space, addr, size, &start, &end);
+	r = svm_space_begin_any(space, addr, size, &start, &end, &native);
 	if (r < 0)
 		return r;
-	svm_rwlock_unlock(&space->ctx.tree_lock);
+	svm_space_end_any(space, native);
 	if (n_pages != (end - start) >> SVM_PAGE_SHIFT)
 		return -EINVAL;
 	generation = atomic_load(&space->ctx.generation);
 	for (size_t i = 0; i < n_pages;) {
-		struct svm_page_residency batch[DESCRIBE_BATCH] = { 0 };
 		uint64_t a = start + ((uint64_t)i << SVM_PAGE_SHIFT);
-		unsigned int first = (unsigned int)((a & (SVM_BLOCK_SIZE - 1u)) >> SVM_PAGE_SHIFT);
-		size_t n = svm_min_u64(svm_min_u64(DESCRIBE_BATCH, SVM_BLOCK_PAGES - first),
-				       n_pages - i);
-		struct svm_block *block;
+		size_t n;
 
 		svm_rwlock_read(&space->ctx.tree_lock);
-		block = svm_block_find(&space->ctx, a);
-		if (block) {
-			svm_lock(&block->lock);
-			for (size_t k = 0; k < n; k++)
-				describe_page(block, first + (unsigned int)k, &batch[k]);
-			svm_unlock(&block->lock);
-		}
+		if (!native || svm_range_piece(&space->ctx, a, end, &piece) < 0)
+			piece = (struct svm_piece){ a, end, false };
 		svm_rwlock_unlock(&space->ctx.tree_lock);
-		memcpy(&pages[i], batch, n * sizeof(batch[0]));
+		n = (size_t)((piece.end - a) >> SVM_PAGE_SHIFT);
+		if (piece.system) {
+			n = svm_min_u64(n, SVM_NATIVE_BATCH_PAGES);
+			r = describe_system(&space->ctx, a, n, &pages[i]);
+			if (r < 0)
+				return r;
+		} else {
+			n = describe_managed(&space->ctx, a, n, &pages[i]);
+		}
 		i += n;
 	}
 	if (ret_generation)
@@ -829,6 +872,7 @@ int svm_pointer_query(struct svm_space *space, const void *addr, struct svm_poin
 {
 	struct svm_pointer_info found = { .size = sizeof(found) };
 	const struct svm_range *range;
+	uint64_t page = svm_align_down(svm_addr(addr), SVM_PAGE_SIZE);
 	int r;
 
 	if (!space || !info || info->size != sizeof(*info))
@@ -854,6 +898,8 @@ int svm_pointer_query(struct svm_space *space, const void *addr, struct svm_poin
 		}
 	}
 	svm_rwlock_unlock(&space->ctx.tree_lock);
+	found.is_native = !found.is_svm && atomic_load(&space->ctx.n_native) != 0 &&
+			  svm_native_check(&space->ctx, page, page + SVM_PAGE_SIZE) == 0;
 	*info = found;
 	return 0;
 }

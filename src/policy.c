@@ -15,17 +15,30 @@ static bool in_set(uint16_t set, uint32_t agent)
 	return agent != SVM_AGENT_CPU && (set >> (agent - 1u)) & 1u;
 }
 
-static bool prefers_host(const struct svm_hints *hints)
+/* Host memory is the place nearest to a device that reaches managed memory through the CPU's page tables. */
+static bool prefers_host(const struct svm_policy_in *in)
 {
-	return hints->preferred.kind == SVM_LOCATION_HOST ||
-	       hints->preferred.kind == SVM_LOCATION_HOST_NUMA;
+	const struct svm_hints *hints = in->hints;
+
+	switch (hints->preferred.kind) {
+	case SVM_LOCATION_HOST:
+	case SVM_LOCATION_HOST_NUMA:
+		return true;
+	case SVM_LOCATION_DEVICE:
+		return in->native >> hints->preferred.id & 1u;
+	default:
+		return (hints->accessed_by | hints->in_place) & in->native;
+	}
 }
 
-static bool prefers_agent(const struct svm_hints *hints, uint32_t agent)
+static bool prefers_device(const struct svm_policy_in *in)
 {
-	if (agent == SVM_AGENT_CPU)
-		return prefers_host(hints);
-	return hints->preferred.kind == SVM_LOCATION_DEVICE && hints->preferred.id == agent - 1u;
+	return in->hints->preferred.kind == SVM_LOCATION_DEVICE && !prefers_host(in);
+}
+
+static bool prefers_agent(const struct svm_policy_in *in, uint32_t agent)
+{
+	return prefers_device(in) && in->hints->preferred.id == agent - 1u;
 }
 
 /* The bytes may not move because of this access: in place, or as given. */
@@ -50,8 +63,7 @@ static struct svm_action cpu_policy(const struct svm_policy_in *in)
 		return add_copy;
 	if (in->at == SVM_AT_OWN || in->at == SVM_AT_NONE)
 		return move_unit;
-	if (hints->migration != SVM_MIGRATE_ON_ACCESS ||
-	    hints->preferred.kind == SVM_LOCATION_DEVICE)
+	if (hints->migration != SVM_MIGRATE_ON_ACCESS || prefers_device(in))
 		return move_page; /* no neighbours away from where they should be */
 	return move_unit;
 }
@@ -70,13 +82,13 @@ static struct svm_action device_policy(const struct svm_policy_in *in)
 		return add_copy;
 	if (hints->migration == SVM_MIGRATE_ON_PREFETCH)
 		return stay(in, move);
-	if (prefers_agent(hints, in->agent))
+	if (prefers_agent(in, in->agent))
 		return move_unit;
-	if (prefers_host(hints))
+	if (prefers_host(in))
 		return stay(in, move);
 	if (in_set(hints->in_place, in->agent))
 		return stay(in, move);
-	if (hints->preferred.kind == SVM_LOCATION_DEVICE && in->at == SVM_AT_PEER)
+	if (prefers_device(in) && in->at == SVM_AT_PEER)
 		return move_page;
 	if (in->thrashing)
 		return in->reaches_host ? map_in_place : move_unit;

@@ -33,7 +33,8 @@ struct svm_policy_in {
 	bool reaches_host;   /* it can map this block's host storage in place */
 	bool can_duplicate;  /* every agent concerned can trap a write to a read-only mapping */
 	bool system_atomics; /* its atomics on host memory work together with the CPU's */
-	bool thrashing;	     /* the page went back and forth: stop moving it */
+	uint16_t native; /* devices (by id) that reach managed memory through the CPU's page tables alone */
+	bool thrashing; /* the page went back and forth: stop moving it */
 	const struct svm_hints *hints;
 };
 

@@ -530,6 +530,22 @@ static enum verdict access_done(struct svm_request *request, struct svm_transiti
 	return done(request, 0);
 }
 
+/* Devices that a hint may name but that store no managed memory. */
+static uint16_t native_only(const struct svm_ctx *ctx)
+{
+	uint16_t devices = 0;
+
+	if (atomic_load(&((struct svm_ctx *)ctx)->n_native) == 0)
+		return 0;
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		const struct svm_device *device = svm_device_of(ctx, a);
+
+		if (device && device->native_only)
+			devices |= (uint16_t)(1u << device->id);
+	}
+	return devices;
+}
+
 static struct svm_policy_in policy_input(const struct svm_request *request,
 					 const struct svm_range *range, enum svm_whereabouts at,
 					 uint64_t now)
@@ -546,6 +562,7 @@ static struct svm_policy_in policy_input(const struct svm_request *request,
 		.can_duplicate = can_duplicate(block, request->agent),
 		.system_atomics = device && svm_device_has(device, SVM_CAP_SYSTEM_ATOMICS),
 		.thrashing = svm_history_thrashing(&block->history, now),
+		.native = native_only(block->ctx),
 		.hints = &range->hints,
 	};
 }

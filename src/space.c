@@ -17,10 +17,6 @@
 #define DEFAULT_TIMEOUT_MS 10000u
 #define MS		   UINT64_C(1000000)
 
-/* User addresses end below the 47-bit line unless asked for otherwise (Documentation/arch/x86/x86_64/5level-paging.rst): no
- * device is ever given one that it cannot reach. */
-#define USER_END (UINT64_C(1) << 47)
-
 #define KNOWN_FLAGS                                                           \
 	(SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON | \
 	 SVM_SPACE_NO_HUGE_PAGES | SVM_SPACE_DEFAULT_SHARED | SVM_SPACE_NATIVE)
@@ -61,6 +57,49 @@ int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, ui
 	if (r < 0)
 		svm_rwlock_unlock(&space->ctx.tree_lock);
 	return r;
+}
+
+/* LOCKING: tree. */
+static int check_pieces(const struct svm_ctx *ctx, uint64_t start, uint64_t end)
+{
+	struct svm_piece piece = { .end = start };
+	int r = 0;
+
+	while (piece.end < end && r == 0)
+		r = svm_range_piece(ctx, piece.end, end, &piece);
+	return r;
+}
+
+int svm_space_begin_any(struct svm_space *space, const void *addr, uint64_t size,
+			uint64_t *ret_start, uint64_t *ret_end, bool *ret_native)
+{
+	struct svm_ctx *ctx;
+	int r = svm_space_begin(space, addr, size, ret_start, ret_end);
+
+	*ret_native = false;
+	if (r != -ENOENT || !svm_native_wanted(&space->ctx))
+		return r;
+	ctx = &space->ctx;
+	svm_lock(&ctx->native_lock);
+	svm_native_forget_unmapped(ctx, *ret_start, *ret_end);
+	r = svm_native_check(ctx, *ret_start, *ret_end);
+	if (r < 0) {
+		svm_unlock(&ctx->native_lock);
+		return r;
+	}
+	svm_rwlock_read(&ctx->tree_lock);
+	r = check_pieces(ctx, *ret_start, *ret_end);
+	*ret_native = true;
+	if (r < 0)
+		svm_space_end_any(space, true);
+	return r;
+}
+
+void svm_space_end_any(struct svm_space *space, bool native)
+{
+	svm_rwlock_unlock(&space->ctx.tree_lock);
+	if (native)
+		svm_unlock(&space->ctx.native_lock);
 }
 
 int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent,
@@ -105,9 +144,9 @@ static int check_options(const struct svm_space_options *o)
 	if (o->window_base % SVM_BLOCK_SIZE || o->window_size % SVM_BLOCK_SIZE)
 		return -EINVAL;
 	if (o->window_base &&
-	    (o->window_base >= USER_END || o->window_size > USER_END - o->window_base))
+	    (o->window_base >= SVM_USER_END || o->window_size > SVM_USER_END - o->window_base))
 		return -EINVAL;
-	if (o->window_size > USER_END)
+	if (o->window_size > SVM_USER_END)
 		return -EINVAL;
 	return sysconf(_SC_PAGESIZE) == (long)SVM_PAGE_SIZE ? 0 : -EINVAL;
 }
@@ -117,7 +156,7 @@ static void common_reach(const struct svm_log *log, uint64_t *ret_start, uint64_
 {
 	struct svm_backend_ops ops;
 	uint64_t start = SVM_BLOCK_SIZE;
-	uint64_t end = USER_END;
+	uint64_t end = SVM_USER_END;
 	int r;
 
 	for (unsigned int b = 0; (r = svm_backend_nth(b, log, &ops)) != -ENOENT; b++) {
@@ -303,8 +342,11 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 	svm_list_init(&space->pins);
 	svm_arena_account(&ctx->arena, (int64_t)sizeof(*space));
 	svm_lock_init(&ctx->space_lock, SVM_RANK_SPACE);
+	svm_lock_init(&ctx->native_lock, SVM_RANK_NATIVE);
+	svm_worker_init(&ctx->worker);
 	svm_rwlock_init(&ctx->tree_lock, SVM_RANK_RANGE_TREE);
 	svm_tree_init(&ctx->ranges);
+	svm_tree_init(&ctx->system);
 	init_pools(ctx);
 
 	r = make_alive(ctx);
@@ -342,7 +384,9 @@ err_alive:
 	svm_sys->munmap((void *)ctx->alive, SVM_PAGE_SIZE);
 err_pools:
 	finish_pools(ctx);
+	svm_worker_finish(&ctx->worker);
 	svm_rwlock_finish(&ctx->tree_lock);
+	svm_lock_finish(&ctx->native_lock);
 	svm_lock_finish(&ctx->space_lock);
 	svm_arena_unmap(space, sizeof(*space));
 	return r;
@@ -369,6 +413,16 @@ static struct svm_alloc *first_alloc(struct svm_ctx *ctx, bool registered)
 }
 
 /* All threads have ended: what is left is only memory. */
+static void delete_system(struct svm_ctx *ctx)
+{
+	struct svm_tree_node *node;
+
+	while ((node = svm_tree_find_from(&ctx->system, 0)) != NULL) {
+		svm_tree_remove(&ctx->system, node);
+		svm_pool_put(&ctx->range_pool, svm_range_of(node));
+	}
+}
+
 static void delete_map(struct svm_ctx *ctx)
 {
 	struct svm_alloc *alloc;
@@ -422,7 +476,9 @@ int svm_space_destroy(struct svm_space *space)
 	svm_unlock(&ctx->space_lock);
 	if (r < 0)
 		return r;
+	svm_worker_finish(&ctx->worker);
 	stop_threads(space);
+	delete_system(ctx);
 	delete_map(ctx);
 	svm_arena_unmap(ctx->blocks, table_size(ctx));
 	svm_va_finish(&ctx->va);
@@ -430,6 +486,7 @@ int svm_space_destroy(struct svm_space *space)
 	svm_trace_finish(&ctx->trace);
 	finish_pools(ctx);
 	svm_rwlock_finish(&ctx->tree_lock);
+	svm_lock_finish(&ctx->native_lock);
 	svm_lock_finish(&ctx->space_lock);
 	svm_sys->munmap((void *)ctx->alive, SVM_PAGE_SIZE);
 	svm_arena_unmap(space, sizeof(*space));

@@ -5,6 +5,7 @@
 
 #include "access.h"
 #include "fault.h"
+#include "native.h"
 #include <libsvm/space.h>
 
 struct svm_space {
@@ -25,6 +26,11 @@ int svm_space_span(const void *addr, uint64_t size, uint64_t *ret_start, uint64_
 /* How every span call begins: fork check, span, coverage. LOCKING: keeps the tree lock for read on success. */
 int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start,
 		    uint64_t *ret_end);
+/* The same where system memory is welcome, if the space takes it: each page is managed or mapped. LOCKING: keeps the
+ * tree lock for read on success, and NATIVE too if *ret_native says that part of the span is system memory. */
+int svm_space_begin_any(struct svm_space *space, const void *addr, uint64_t size,
+			uint64_t *ret_start, uint64_t *ret_end, bool *ret_native);
+void svm_space_end_any(struct svm_space *space, bool native);
 /* LOCKING: tree (any). A location as the agent whose memory it is, and its NUMA node or -1. -EINVAL, -ENODEV. */
 int svm_space_resolve(struct svm_ctx *ctx, struct svm_location location, uint32_t *ret_agent,
 		      int *ret_node);

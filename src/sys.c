@@ -75,6 +75,16 @@ static int real_madvise(void *addr, size_t size, int advice)
 	return result(madvise(addr, size, advice));
 }
 
+static int real_msync(void *addr, size_t size, int flags)
+{
+	return result(msync(addr, size, flags));
+}
+
+static int real_mincore(void *addr, size_t size, unsigned char *ret_pages)
+{
+	return result(mincore(addr, size, ret_pages));
+}
+
 static int real_mbind(void *addr, size_t size, int mode, const unsigned long *nodes,
 		      unsigned long max_node, unsigned int flags)
 {
@@ -141,6 +151,11 @@ static int real_close(int fd)
 static ssize_t real_read(int fd, void *buffer, size_t size)
 {
 	return result_size(read(fd, buffer, size));
+}
+
+static ssize_t real_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+	return result_size(pread(fd, buffer, size, (off_t)offset));
 }
 
 static ssize_t real_write(int fd, const void *buffer, size_t size)
@@ -322,6 +337,8 @@ const struct svm_sys svm_sys_real = {
 	.munmap = real_munmap,
 	.mprotect = real_mprotect,
 	.madvise = real_madvise,
+	.msync = real_msync,
+	.mincore = real_mincore,
 	.mbind = real_mbind,
 	.move_pages = real_move_pages,
 	.getcpu = real_getcpu,
@@ -334,6 +351,7 @@ const struct svm_sys svm_sys_real = {
 	.open = real_open,
 	.close = real_close,
 	.read = real_read,
+	.pread = real_pread,
 	.write = real_write,
 	.process_vm_readv = real_process_vm_readv,
 	.eventfd = real_eventfd,

@@ -27,6 +27,8 @@ struct svm_sys {
 	int (*munmap)(void *addr, size_t size);
 	int (*mprotect)(void *addr, size_t size, int prot);
 	int (*madvise)(void *addr, size_t size, int advice);
+	int (*msync)(void *addr, size_t size, int flags);
+	int (*mincore)(void *addr, size_t size, unsigned char *ret_pages);
 	int (*mbind)(void *addr, size_t size, int mode, const unsigned long *nodes,
 		     unsigned long max_node, unsigned int flags);
 	int (*move_pages)(pid_t pid, unsigned long n, void **pages, const int *nodes, int *status,
@@ -41,6 +43,7 @@ struct svm_sys {
 	int (*open)(const char *path, int flags);
 	int (*close)(int fd);
 	ssize_t (*read)(int fd, void *buffer, size_t size);
+	ssize_t (*pread)(int fd, void *buffer, size_t size, uint64_t offset);
 	ssize_t (*write)(int fd, const void *buffer, size_t size);
 	ssize_t (*process_vm_readv)(pid_t pid, void *local, size_t size, uint64_t remote);
 	int (*eventfd)(unsigned int initial, int flags);

@@ -13,44 +13,92 @@ static struct svm_job *job_of(struct svm_access *access)
 	return (struct svm_job *)access;
 }
 
-/* LOCKING: tree. 0, -ENOENT, or -EACCES where a hint forbids the device. */
-static int check_access(const struct svm_ctx *ctx, const struct svm_device *device, uint64_t start,
-			uint64_t end)
-{
-	int r = svm_range_check(ctx, start, end);
+/* Who is to be handed memory, and how much of it has to be seen to. */
+struct acquire {
+	struct svm_device *device;
+	bool leave_managed; /* the device's own touch of managed memory brings it */
+	struct svm_job_range *out;
+	size_t room;
+	size_t n;
+};
 
-	if (r < 0)
-		return r;
-	for (const struct svm_range *range = svm_range_find(ctx, start); range;
-	     range = svm_range_next(range, end))
-		if (range->hints.no_access >> device->id & 1u)
-			return -EACCES;
-	return 0;
+/* LOCKING: tree. Does a hint keep the device from part of the span? */
+static bool is_forbidden(const struct svm_ctx *ctx, const struct svm_device *device, uint64_t start,
+			 uint64_t end)
+{
+	const struct svm_hints *hints;
+
+	while (start < end && (hints = svm_range_run(ctx, start, end, &start)) != NULL)
+		if (hints->no_access >> device->id & 1u)
+			return true;
+	return false;
 }
 
-static int check_range(struct svm_device *device, const struct svm_access_range *range,
-		       struct svm_job_range *ret)
+/* The pieces of managed memory of one range. System memory is there for a native device, and for no other. */
+static int add_range(struct acquire *acquire, const struct svm_access_range *range)
 {
+	struct svm_device *device = acquire->device;
 	struct svm_ctx *ctx = device->ctx;
-	struct svm_access_range copy = *range;
+	struct svm_access_range copy = *range; /* before the lock: it may be managed memory */
+	struct svm_job_range part = { .numa_node = -1,
+				      .write = copy.access == SVM_ACCESS_WRITE,
+				      .agent = device->native_only ? SVM_AGENT_CPU
+								   : device->agent };
+	bool native = svm_device_has(device, SVM_CAP_NATIVE);
+	struct svm_piece piece;
 	int r;
 
 	if ((copy.access != SVM_ACCESS_READ && copy.access != SVM_ACCESS_WRITE) || copy.reserved)
 		return -EINVAL;
-	r = svm_space_span(copy.addr, copy.size, &ret->start, &ret->end);
+	r = svm_space_span(copy.addr, copy.size, &part.start, &part.end);
+	if (r == 0 && native)
+		r = svm_native_check(ctx, part.start, part.end);
 	if (r < 0)
 		return r;
+	piece.end = part.start;
 	svm_rwlock_read(&ctx->tree_lock);
-	r = check_access(ctx, device, ret->start, ret->end);
+	if (!native)
+		r = svm_range_check(ctx, part.start, part.end);
+	if (r == 0 && is_forbidden(ctx, device, part.start, part.end))
+		r = -EACCES;
+	while (piece.end < part.end && r == 0) {
+		r = svm_range_piece(ctx, piece.end, part.end, &piece);
+		if (r < 0 || piece.system || acquire->leave_managed)
+			continue;
+		if (acquire->n < acquire->room) {
+			acquire->out[acquire->n] = part;
+			acquire->out[acquire->n].start = piece.start;
+			acquire->out[acquire->n].end = piece.end;
+		}
+		acquire->n++;
+	}
 	svm_rwlock_unlock(&ctx->tree_lock);
-	ret->agent = device->agent;
-	ret->write = copy.access == SVM_ACCESS_WRITE;
 	return r;
 }
 
-static int acquire(struct svm_device *device, const struct svm_access_range *ranges,
-		   size_t n_ranges, uint32_t flags, struct svm_job **ret_job)
+static int add_ranges(struct acquire *acquire, const struct svm_access_range *ranges,
+		      size_t n_ranges)
 {
+	int r = 0;
+
+	acquire->n = 0;
+	for (size_t i = 0; i < n_ranges && r == 0; i++)
+		r = add_range(acquire, &ranges[i]);
+	return r;
+}
+
+/* A device that can fault needs no promise that pages stay: it asks again. */
+static bool asks_again(const struct svm_device *device)
+{
+	return svm_device_has(device, device->native_only ? SVM_CAP_NATIVE_UFFD : SVM_CAP_FAULTS);
+}
+
+static int acquire(struct svm_device *device, const struct svm_access_range *ranges,
+		   size_t n_ranges, uint32_t flags, bool for_work, struct svm_job **ret_job)
+{
+	struct acquire acquire = { .device = device,
+				   .leave_managed = for_work && device->native_only &&
+						    asks_again(device) };
 	struct svm_job *job;
 	int r;
 
@@ -58,21 +106,26 @@ static int acquire(struct svm_device *device, const struct svm_access_range *ran
 		return -EINVAL;
 	if (svm_device_is_lost(device) || atomic_load(&device->closing))
 		return -ENODEV;
-	r = svm_job_new(device->ctx, device, SVM_CAUSE_ACQUIRE, n_ranges, &job);
-	if (r < 0)
-		return r;
-	/* A device that can fault needs no promise that pages stay: it asks again. */
-	job->hold = !svm_device_has(device, SVM_CAP_FAULTS);
-	job->request_flags = flags & SVM_ACQUIRE_TRY ? SVM_REQUEST_TRY : 0;
-	for (size_t i = 0; i < n_ranges && r == 0; i++)
-		r = check_range(device, &ranges[i], &job->ranges[i]);
-	if (r < 0) {
+	r = add_ranges(&acquire, ranges, n_ranges);
+	while (r == 0) {
+		acquire.room = acquire.n;
+		r = svm_job_new(device->ctx, device, SVM_CAUSE_ACQUIRE, acquire.room, &job);
+		if (r < 0)
+			return r;
+		job->hold = !asks_again(device);
+		job->request_flags = flags & SVM_ACQUIRE_TRY ? SVM_REQUEST_TRY : 0;
+		acquire.out = job->ranges;
+		r = add_ranges(&acquire, ranges, n_ranges);
+		if (r == 0 && acquire.n <= acquire.room) {
+			job->n_ranges = acquire.n;
+			svm_job_start(job, NULL);
+			*ret_job = job;
+			return 0;
+		}
+		/* Memory came or went meanwhile: there are more pieces now. */
 		svm_job_release(job, NULL);
-		return r;
 	}
-	svm_job_start(job, NULL);
-	*ret_job = job;
-	return 0;
+	return r;
 }
 
 int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges, size_t n_ranges,
@@ -88,7 +141,7 @@ int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges
 		return r;
 	/* Counted before the look at closing: svm_device_close() does it in the other order. */
 	atomic_fetch_add(&device->n_accesses, 1u);
-	r = acquire(device, ranges, n_ranges, flags, &job);
+	r = acquire(device, ranges, n_ranges, flags, false, &job);
 	if (r < 0)
 		goto err_count;
 	if (!ret_ready) {
@@ -305,7 +358,7 @@ static int memory_work(struct svm_device *device, const struct svm_work *memory,
 	if (r < 0)
 		return r;
 	work->memory = *memory;
-	r = acquire(device, ranges, n_ranges, 0, &work->access);
+	r = acquire(device, ranges, n_ranges, 0, true, &work->access);
 	if (r < 0) {
 		work_drop(work);
 		return r;

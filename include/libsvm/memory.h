@@ -109,6 +109,7 @@ int svm_host_release(struct svm_space *space, void *addr, uint64_t size, uint32_
 #define SVM_PAGE_PINNED	   (1u << 4) /* pinned or held */
 #define SVM_PAGE_DISCARDED (1u << 5) /* lazily discarded */
 #define SVM_PAGE_SHARED	   (1u << 6) /* host storage is of the shared kind */
+#define SVM_PAGE_SYSTEM	   (1u << 7) /* system memory: of the other flags only HOST is told */
 
 struct svm_page_residency {
 	uint32_t flags;	  /* SVM_PAGE_*; 0 and no devices: not populated */
