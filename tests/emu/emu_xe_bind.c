@@ -379,7 +379,7 @@ struct bind_job {
 	struct emu_queue *queue;
 	struct pt_op *op;
 	uint32_t n_ops;
-	bool write_fence;
+	bool write_fence, ran;
 	uint64_t fence_addr, fence_value;
 };
 
@@ -412,16 +412,25 @@ static int bind_run(struct emu_job *job)
 	for (uint32_t i = 0; i < bj->n_ops && r == 0; i++)
 		r = apply_one(bj->vm, &bj->op[i]);
 	emu_pt_end(&bj->vm->pt);
-	if (bj->write_fence && emu_user_write(bj->fence_addr, &bj->fence_value, 8) < 0)
+	bj->ran = true;
+	return r;
+}
+
+/* After the fence has signalled: who sees the value may replace what was bound (xe_sync.c:user_fence_worker()). */
+static void write_user_fence(const struct bind_job *bj)
+{
+	if (emu_user_write(bj->fence_addr, &bj->fence_value, 8) < 0)
 		emu_strict("VM_BIND: user fence at %#llx cannot be written",
 			   (unsigned long long)bj->fence_addr);
-	return r;
+	emu_sync_wake();
 }
 
 static void bind_release(struct emu_job *job)
 {
 	struct bind_job *bj = emu_container_of(job, struct bind_job, job);
 
+	if (bj->write_fence && bj->ran)
+		write_user_fence(bj);
 	drop_ops(bj->op, bj->n_ops);
 	emu_xe_vm_unref(bj->vm);
 	emu_free(bj);
