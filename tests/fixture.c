@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "arena.h"
+#include "emu/emu_ctl.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +108,8 @@ static void check_service(const char *what)
 		{ (void *)rest, sizeof(rest) - 1 },
 	};
 
-	if (svm_service_depth == 0)
+	/* The end of an emulated queue is the end of a thread, for which glibc frees. */
+	if (svm_service_depth == 0 || (emu_ctl_in_ioctl && emu_ctl_in_ioctl()))
 		return;
 	svm_service_depth = 0;
 	(void)!writev(STDERR_FILENO, line, 2);

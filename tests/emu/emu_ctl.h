@@ -20,6 +20,8 @@ EMU_CTL void emu_ctl_unplug(int device, bool on);
 /* Ioctls seen so far, all (nr -1) or of one number. */
 EMU_CTL uint64_t emu_ctl_ioctls(int device, int nr);
 EMU_CTL uint64_t emu_ctl_strict_count(void);
+/* The calling thread is in one of the emulator's ioctls: what it does there is the kernel's doing. */
+EMU_CTL bool emu_ctl_in_ioctl(void);
 /* What the MMU notifier says when pages go in a way that the emulator cannot see. */
 EMU_CTL void emu_invalidate(uint64_t start, uint64_t size);
 

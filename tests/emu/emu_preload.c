@@ -286,6 +286,18 @@ static bool uffd_of_interest(unsigned long cmd)
 	}
 }
 
+static __thread unsigned in_ioctl;
+
+static bool ioctl_of_device(int fd, unsigned long cmd, unsigned long arg, int *ret)
+{
+	bool ours;
+
+	in_ioctl++;
+	ours = emu_ioctl(fd, cmd, arg, ret);
+	in_ioctl--;
+	return ours;
+}
+
 EMU_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 {
 	unsigned long arg;
@@ -303,7 +315,7 @@ EMU_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 		emu_sync_wake();
 		return (int)set_errno(r);
 	}
-	if (emu.ready && emu_ioctl(fd, cmd, arg, &r))
+	if (emu.ready && ioctl_of_device(fd, cmd, arg, &r))
 		return (int)set_errno(r);
 	return (int)syscall(SYS_ioctl, fd, cmd, arg);
 }
@@ -720,6 +732,11 @@ EMU_EXPORT uint64_t emu_ctl_ioctls(int device, int nr)
 	struct emu_device *d = &emu.devices[device];
 
 	return nr < 0 ? atomic_load(&d->n_ioctls) : atomic_load(&d->n_by_nr[nr & 255]);
+}
+
+EMU_EXPORT bool emu_ctl_in_ioctl(void)
+{
+	return in_ioctl;
 }
 
 EMU_EXPORT uint64_t emu_ctl_strict_count(void)
