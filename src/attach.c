@@ -65,7 +65,8 @@ static int tell_spans(struct svm_ctx *ctx, struct svm_device *device)
 	return r;
 }
 
-static int open_locked(struct svm_ctx *ctx, const char *name, struct svm_device **ret_device)
+static int open_locked(struct svm_ctx *ctx, const char *name,
+		       const struct svm_device_import *import, struct svm_device **ret_device)
 {
 	struct svm_device *device;
 	uint32_t id = 0;
@@ -75,7 +76,7 @@ static int open_locked(struct svm_ctx *ctx, const char *name, struct svm_device 
 		id++;
 	if (id == SVM_MAX_DEVICES)
 		return -ENOSPC;
-	r = svm_device_new(ctx, name, &device);
+	r = svm_device_new(ctx, name, import, &device);
 	if (r < 0)
 		return r;
 	device->id = id;
@@ -108,19 +109,35 @@ err_device:
 	return r;
 }
 
-int svm_device_open(struct svm_space *space, const char *name, struct svm_device **ret_device)
+static int open_device(struct svm_space *space, const char *name,
+		       const struct svm_device_import *import, struct svm_device **ret_device)
 {
-	int r;
+	int r = svm_ctx_check(&space->ctx);
 
-	if (!space || !name || !ret_device)
-		return -EINVAL;
-	r = svm_ctx_check(&space->ctx);
 	if (r < 0)
 		return r;
 	svm_lock(&space->ctx.space_lock);
-	r = open_locked(&space->ctx, name, ret_device);
+	r = open_locked(&space->ctx, name, import, ret_device);
 	svm_unlock(&space->ctx.space_lock);
 	return r;
+}
+
+int svm_device_open(struct svm_space *space, const char *name, struct svm_device **ret_device)
+{
+	if (!space || !name || !ret_device)
+		return -EINVAL;
+	return open_device(space, name, NULL, ret_device);
+}
+
+int svm_device_import(struct svm_space *space, const char *name,
+		      const struct svm_device_import *options, struct svm_device **ret_device)
+{
+	if (!space || !name || !options || !ret_device)
+		return -EINVAL;
+	if (options->size != sizeof(*options) || options->reserved ||
+	    options->flags & ~(SVM_IMPORT_MIRRORED | SVM_IMPORT_NO_WORK))
+		return -EINVAL;
+	return open_device(space, name, options, ret_device);
 }
 
 /* LOCKING: SPACE. All blocks give up what the device holds of them. */

@@ -340,7 +340,8 @@ static void forward_log(void *data, int level, const char *line)
 	svm_log_line(data, level, "%s", line);
 }
 
-static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const char *options)
+static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const char *options,
+			const struct svm_device_import *import)
 {
 	struct svm_backend_open args = {
 		.size = sizeof(args),
@@ -351,6 +352,7 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 		.flags = ctx->for_native ? SVM_OPEN_NATIVE : 0,
 		.log = forward_log,
 		.log_data = &ctx->log,
+		.import = import,
 	};
 	int r = device->ops.open(&args, &device->dev);
 
@@ -371,7 +373,8 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 	return r;
 }
 
-int svm_device_new(struct svm_ctx *ctx, const char *name, struct svm_device **ret_device)
+int svm_device_new(struct svm_ctx *ctx, const char *name, const struct svm_device_import *import,
+		   struct svm_device **ret_device)
 {
 	const char *colon = strchr(name, ':');
 	size_t length = colon ? (size_t)(colon - name) : strlen(name);
@@ -387,7 +390,7 @@ int svm_device_new(struct svm_ctx *ctx, const char *name, struct svm_device **re
 	strncpy(device->name, name, sizeof(device->name) - 1u);
 	r = svm_backend_find(name, length, &ctx->log, &device->ops);
 	if (r == 0)
-		r = open_backend(ctx, device, colon ? colon + 1 : "");
+		r = open_backend(ctx, device, colon ? colon + 1 : "", import);
 	if (r < 0) {
 		svm_arena_unmap(device, sizeof(*device));
 		return r;

@@ -73,8 +73,10 @@ struct svm_device {
 	void (*on_faults)(struct svm_device *device);
 };
 
-/* Make a device by name; it is not yet in ctx->devices and nothing runs. Errors as svm_device_open(). */
-int svm_device_new(struct svm_ctx *ctx, const char *name, struct svm_device **ret_device);
+/* Make a device by name, in the application's address space unless import is NULL; it is not yet in ctx->devices and
+ * nothing runs. Errors as svm_device_open() and svm_device_import(). */
+int svm_device_new(struct svm_ctx *ctx, const char *name, const struct svm_device_import *import,
+		   struct svm_device **ret_device);
 /* Watch it from the loop. */
 int svm_device_start(struct svm_device *device);
 /* Stop watching; no callback runs any more. Not from the loop. */

@@ -39,7 +39,7 @@ int svm_drm_ioctl_give_back(int fd, unsigned long request, void *arg)
 	return ret;
 }
 
-static int driver_name(int fd, char *ret_driver, size_t room)
+int svm_drm_driver(int fd, char *ret_driver, size_t room)
 {
 	char name[32] = { 0 };
 	struct svm_drm_version version = { .name_size = sizeof(name) - 1, .name = (uintptr_t)name };
@@ -62,7 +62,7 @@ int svm_drm_render_open(unsigned int minor, char *ret_driver, size_t room, int *
 	while (fd < 0 && errno == EINTR);
 	if (fd < 0)
 		return -errno;
-	ret = driver_name(fd, ret_driver, room);
+	ret = svm_drm_driver(fd, ret_driver, room);
 	if (ret < 0) {
 		(void)close(fd);
 		return ret;

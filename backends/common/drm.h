@@ -29,6 +29,8 @@ int svm_drm_ioctl_give_back(int fd, unsigned long request, void *arg);
 
 /* Open render node number minor and say which driver has it (room bytes at ret_driver). -ENOENT: no node. */
 int svm_drm_render_open(unsigned int minor, char *ret_driver, size_t room, int *ret_fd);
+/* Which driver's file is this? -ENOTTY and the like: none's. */
+int svm_drm_driver(int fd, char *ret_driver, size_t room);
 int svm_drm_cap(int fd, uint64_t capability, uint64_t *ret_value);
 
 int svm_drm_gem_close(int fd, uint32_t handle);

@@ -537,6 +537,11 @@ int svm_soft_open(const struct svm_backend_open *args, void **ret_dev)
 	ret = open_check(args);
 	if (ret < 0)
 		return ret;
+	if (args->import) {
+		log_open(args, "it is a process of its own: no address space can be imported", NULL,
+			 0);
+		return -EOPNOTSUPP;
+	}
 	ret = svm_soft_options_parse(args->options, &options, &why, &where);
 	if (ret < 0) {
 		log_open(args, why, where, 0);

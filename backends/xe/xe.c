@@ -13,6 +13,8 @@
 /* What a job may take when its device is given up: more than any of ours needs. */
 #define PATIENCE_NS UINT64_C(1000000000)
 
+#define WAIT_TRIES 16
+
 /* ---- News ------------------------------------------------------------------------------------- */
 
 void svm_xe_log(struct svm_xe_device *dev, int level, const char *format, ...)
@@ -30,12 +32,12 @@ void svm_xe_log(struct svm_xe_device *dev, int level, const char *format, ...)
 	dev->log(dev->log_data, level, line);
 }
 
-static void add_one(int fd)
+void svm_xe_raise(struct svm_xe_device *dev)
 {
 	static const uint64_t one = 1;
 
 	/* EAGAIN cannot be: the count is far below 2^64. */
-	while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+	while (write(dev->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
 }
 
@@ -44,7 +46,7 @@ void svm_xe_lose(struct svm_xe_device *dev, int reason, const char *what)
 	if (atomic_exchange(&dev->is_lost, true))
 		return;
 	svm_xe_log(dev, SVM_LOG_ERROR, "given up: %s (error %d)", what, -reason);
-	add_one(dev->event_fd);
+	svm_xe_raise(dev);
 }
 
 bool svm_xe_is_loss(struct svm_xe_device *dev, int error, const char *what)
@@ -68,6 +70,10 @@ static void arm(struct svm_xe_device *dev, enum svm_timeline timeline)
 	/* The second half of a batch may have failed. */
 	if (t->armed > t->submitted)
 		t->armed = t->submitted;
+	if (!t->syncobj) {
+		svm_xe_word_arm(&t->word, t->armed);
+		return;
+	}
 	ret = svm_drm_timeline_event(dev->fd, t->syncobj, t->armed, dev->event_fd);
 	if (ret == 0)
 		return;
@@ -85,16 +91,29 @@ void svm_xe_follow(struct svm_xe_device *dev, enum svm_timeline timeline, uint64
 	pthread_mutex_unlock(&dev->event_lock);
 }
 
-/* Ask how far all timelines are: one ioctl. */
+/* Ask how far all timelines are: one ioctl at most. */
 static int look(struct svm_xe_device *dev, uint64_t *ret_points)
 {
 	uint32_t handles[SVM_TIMELINES];
-	int ret;
+	uint64_t points[SVM_TIMELINES] = { 0 };
+	uint32_t n = 0;
+	int ret = 0;
 
 	for (unsigned int i = 0; i < SVM_TIMELINES; i++)
-		handles[i] = dev->timelines[i].syncobj;
+		if (dev->timelines[i].syncobj)
+			handles[n++] = dev->timelines[i].syncobj;
 	pthread_mutex_lock(&dev->event_lock);
-	ret = svm_drm_timeline_query(dev->fd, handles, ret_points, SVM_TIMELINES);
+	if (n)
+		ret = svm_drm_timeline_query(dev->fd, handles, points, n);
+	n = 0;
+	for (unsigned int i = 0; i < SVM_TIMELINES; i++) {
+		const struct svm_xe_timeline *t = &dev->timelines[i];
+
+		/* A word that nobody ever waited for is not there. */
+		ret_points[i] = t->syncobj	     ? points[n++]
+				: t->word.has_thread ? svm_xe_word_read(&t->word)
+						     : 0;
+	}
 	for (unsigned int i = 0; ret == 0 && i < SVM_TIMELINES; i++) {
 		struct svm_xe_timeline *t = &dev->timelines[i];
 
@@ -104,6 +123,20 @@ static int look(struct svm_xe_device *dev, uint64_t *ret_points)
 		arm(dev, (enum svm_timeline)i);
 	}
 	pthread_mutex_unlock(&dev->event_lock);
+	return ret;
+}
+
+int svm_xe_timeline_wait(struct svm_xe_device *dev, enum svm_timeline timeline, uint64_t point,
+			 uint64_t timeout_ns)
+{
+	const struct svm_xe_timeline *t = &dev->timelines[timeline];
+	int ret = -EIO;
+
+	if (t->syncobj)
+		return svm_drm_timeline_wait(dev->fd, t->syncobj, point, timeout_ns);
+	/* As there: one failure is no answer yet. */
+	for (int i = 0; i < WAIT_TRIES && t->word.has_thread && ret < 0 && ret != -ETIME; i++)
+		ret = svm_xe_word_wait(&t->word, point, timeout_ns);
 	return ret;
 }
 
@@ -127,16 +160,19 @@ static void xe_event_ack(void *device)
 		return;
 	}
 	atomic_store(&dev->timelines[SVM_TIMELINE_BIND].done, points[SVM_TIMELINE_BIND]);
-	if (dev->has_engine) {
+	if (dev->has_engine)
 		svm_xe_engine_advance(&dev->copy, points[SVM_TIMELINE_COPY]);
+	if (dev->has_work)
 		svm_xe_engine_advance(&dev->work, points[SVM_TIMELINE_WORK]);
-	}
 	if (!atomic_load(&dev->is_lost))
 		return;
-	/* What ran on when the loss came is over, or will be news. */
-	if (!dev->has_engine || (svm_xe_engine_is_idle(&dev->copy, points[SVM_TIMELINE_COPY]) &&
-				 svm_xe_engine_is_idle(&dev->work, points[SVM_TIMELINE_WORK])))
-		atomic_store(&dev->is_settled, true);
+	/* What ran on when the loss came is over, or will be news. The application's own work goes on, in a VM of
+	 * its own: kill() takes the memory from under it. */
+	if (dev->has_engine && !svm_xe_engine_is_idle(&dev->copy, points[SVM_TIMELINE_COPY]))
+		return;
+	if (dev->has_work && !svm_xe_engine_is_idle(&dev->work, points[SVM_TIMELINE_WORK]))
+		return;
+	atomic_store(&dev->is_settled, true);
 }
 
 static int xe_event_fd(void *device)
@@ -146,6 +182,23 @@ static int xe_event_fd(void *device)
 	return dev->event_fd;
 }
 
+/* The next bind up to *value that failed: its status, and its value in *value. */
+static int next_failure(struct svm_xe_device *dev, uint64_t *value)
+{
+	const struct svm_xe_failure *next;
+	int status = 0;
+
+	pthread_mutex_lock(&dev->event_lock);
+	next = &dev->failures[dev->n_told % SVM_XE_FAILURES];
+	if (dev->n_told < dev->n_failed && next->value <= *value) {
+		*value = next->value;
+		status = next->status;
+		dev->n_told++;
+	}
+	pthread_mutex_unlock(&dev->event_lock);
+	return status;
+}
+
 static int xe_completed(void *device, enum svm_timeline timeline, uint64_t *ret_value)
 {
 	struct svm_xe_device *dev = device;
@@ -153,6 +206,12 @@ static int xe_completed(void *device, enum svm_timeline timeline, uint64_t *ret_
 	bool settled = atomic_load(&dev->is_settled);
 
 	*ret_value = atomic_load(&dev->timelines[timeline].done);
+	if (timeline == SVM_TIMELINE_BIND) {
+		int status = next_failure(dev, ret_value);
+
+		if (status < 0)
+			return status;
+	}
 	return settled ? -ENODEV : 0;
 }
 
@@ -184,11 +243,18 @@ static uint64_t default_memory(const struct svm_xe_info *info, const struct svm_
 	return options->memory ? options->memory : size / SVM_BLOCK_SIZE * SVM_BLOCK_SIZE;
 }
 
+/* Ponte Vecchio's atomics work on device memory only (xe_pci.c: has_device_atomics_on_smem). */
+static bool atomics_in_system(const struct svm_xe_info *info)
+{
+	return info->ip != 1260;
+}
+
 static uint32_t find_caps(const struct svm_xe_info *info, const struct svm_xe_options *options)
 {
 	bool engine = options->engine && info->n_copy > 0;
-	uint32_t caps = SVM_CAP_READ_ONLY | SVM_CAP_ATOMICS;
+	uint32_t caps = SVM_CAP_READ_ONLY;
 
+	caps |= chunks_in_system(info, options) && !atomics_in_system(info) ? 0 : SVM_CAP_ATOMICS;
 	caps |= options->host ? SVM_CAP_HOST_ALIAS : 0;
 	/* Across a bus the CPU's atomics and the device's do not see each other. */
 	caps |= options->host && !info->has_vram ? SVM_CAP_SYSTEM_ATOMICS : 0;
@@ -313,19 +379,28 @@ static int open_node(struct svm_xe_device *dev)
 	return ret;
 }
 
-static int set_limits(struct svm_xe_device *dev)
+/* A chunk that others leave no room for may spill into system memory, where atomics work in it: not on each
+ * device, and not in VMs of long-running jobs (xe_pt.c:xe_atomic_for_system()). */
+static bool may_spill(const struct svm_xe_device *dev)
+{
+	return dev->mode == SVM_XE_MODE_JOBS && atomics_in_system(&dev->info);
+}
+
+static int set_limits(struct svm_xe_device *dev, const struct svm_device_import *import)
 {
 	const struct svm_xe_info *info = &dev->info;
 	uint64_t usable = usable_memory(info, &dev->options);
 
 	dev->has_engine = dev->options.engine && info->n_copy > 0;
 	dev->caps = find_caps(info, &dev->options);
+	dev->has_work = dev->has_engine && !(import && import->flags & SVM_IMPORT_NO_WORK);
+	if (!dev->has_work)
+		dev->caps &= ~SVM_CAP_WORK;
 	dev->memory = default_memory(info, &dev->options);
 	dev->placement = 1;
 	dev->caching = SVM_XE_CACHING_WB;
 	if (!chunks_in_system(info, &dev->options)) {
-		/* What others leave no room for spills into system memory. */
-		dev->placement |= 1u << info->vram;
+		dev->placement = 1u << info->vram | (may_spill(dev) ? 1u : 0);
 		dev->caching = SVM_XE_CACHING_WC;
 		dev->gem_flags = dev->has_engine ? 0 : SVM_XE_GEM_NEEDS_VISIBLE_VRAM;
 	} else if (info->has_vram && !dev->options.system) {
@@ -342,6 +417,36 @@ static int set_limits(struct svm_xe_device *dev)
 	return 0;
 }
 
+/* The shared VM, and what tells of its binds. */
+static int start_shared(struct svm_xe_device *dev, const char **ret_what)
+{
+	static const uint32_t flags[] = {
+		[SVM_XE_MODE_JOBS] = 0,
+		[SVM_XE_MODE_LONG] = SVM_XE_VM_LR,
+		[SVM_XE_MODE_FAULTS] = SVM_XE_VM_LR | SVM_XE_VM_FAULT,
+	};
+	int ret = 0;
+
+	*ret_what = dev->mode == SVM_XE_MODE_FAULTS ? "a VM whose faults are served" : "VM_CREATE";
+	if (!dev->is_imported)
+		ret = svm_xe_vm_create(dev, flags[dev->mode], &dev->shared_vm);
+	if (ret == -EINVAL && dev->mode != SVM_XE_MODE_JOBS)
+		ret = -EOPNOTSUPP;
+	if (ret == 0 && dev->mode != SVM_XE_MODE_JOBS) {
+		*ret_what = "a thread for user fences";
+		dev->bind_word = svm_xe_map_anonymous(SVM_PAGE_SIZE);
+		ret = dev->bind_word
+			      ? svm_xe_word_start(dev, &dev->timelines[SVM_TIMELINE_BIND].word,
+						  dev->bind_word, 0)
+			      : -ENOMEM;
+	}
+	dev->has_window = ret == 0 && !dev->is_imported;
+	if (ret < 0 || !dev->is_imported)
+		return ret;
+	*ret_what = "a queue for binds";
+	return svm_xe_import_take(dev);
+}
+
 static int start(struct svm_xe_device *dev, const char **ret_what)
 {
 	int ret = 0;
@@ -355,23 +460,30 @@ static int start(struct svm_xe_device *dev, const char **ret_what)
 		return ret;
 	*ret_what = "SYNCOBJ_CREATE";
 	for (unsigned int i = 0; i < SVM_TIMELINES && ret == 0; i++)
-		ret = svm_drm_syncobj_create(dev->fd, &dev->timelines[i].syncobj);
+		if (dev->mode == SVM_XE_MODE_JOBS || i == SVM_TIMELINE_COPY)
+			ret = svm_drm_syncobj_create(dev->fd, &dev->timelines[i].syncobj);
 	if (ret < 0)
 		return ret;
-	*ret_what = "VM_CREATE";
-	ret = svm_xe_vm_create(dev, &dev->shared_vm);
+	ret = start_shared(dev, ret_what);
 	if (ret < 0 || !dev->has_engine)
 		return ret;
-	ret = svm_xe_vm_create(dev, &dev->copy_vm);
+	*ret_what = "VM_CREATE";
+	ret = svm_xe_vm_create(dev, 0, &dev->copy_vm);
 	if (ret < 0)
 		return ret;
 	*ret_what = "a queue of the copy engine";
 	ret = svm_xe_engine_init(dev, &dev->copy, SVM_TIMELINE_COPY, dev->copy_vm,
 				 SVM_XE_COPY_CMDS_VA);
-	if (ret < 0)
+	if (ret < 0 || !dev->has_work)
 		return ret;
-	return svm_xe_engine_init(dev, &dev->work, SVM_TIMELINE_WORK, dev->shared_vm,
-				  SVM_XE_VA_END);
+	return svm_xe_engine_init(dev, &dev->work, SVM_TIMELINE_WORK, dev->shared_vm, 0);
+}
+
+/* Where the end of the VM does not take the memory from under what runs there. */
+static void leave_shared(struct svm_xe_device *dev)
+{
+	if (dev->shared_vm && (dev->is_imported || dev->mode != SVM_XE_MODE_JOBS))
+		svm_xe_import_clear(dev);
 }
 
 /* Accepts a device that was never finished. */
@@ -379,11 +491,18 @@ static void destroy(struct svm_xe_device *dev)
 {
 	svm_xe_engine_stop(&dev->copy, PATIENCE_NS);
 	svm_xe_engine_stop(&dev->work, PATIENCE_NS);
+	leave_shared(dev);
 	svm_xe_engine_finish(&dev->copy);
 	svm_xe_engine_finish(&dev->work);
+	svm_xe_queue_destroy(dev, &dev->bind_queue);
 	svm_xe_vm_destroy(dev, &dev->copy_vm);
-	svm_xe_vm_destroy(dev, &dev->shared_vm);
+	if (!dev->is_imported)
+		svm_xe_vm_destroy(dev, &dev->shared_vm);
+	svm_xe_word_stop(&dev->timelines[SVM_TIMELINE_BIND].word);
 	svm_xe_mem_finish(dev);
+	svm_xe_spans_finish(dev);
+	if (dev->bind_word)
+		(void)munmap(dev->bind_word, SVM_PAGE_SIZE);
 	for (unsigned int i = 0; i < SVM_TIMELINES; i++) {
 		if (dev->timelines[i].syncobj)
 			svm_drm_syncobj_destroy(dev->fd, dev->timelines[i].syncobj);
@@ -395,6 +514,7 @@ static void destroy(struct svm_xe_device *dev)
 	if (dev->fd >= 0)
 		(void)close(dev->fd);
 	pthread_mutex_destroy(&dev->kill_lock);
+	pthread_mutex_destroy(&dev->span_lock);
 	pthread_mutex_destroy(&dev->bind_lock);
 	pthread_mutex_destroy(&dev->event_lock);
 	pthread_mutex_destroy(&dev->memory_lock);
@@ -404,8 +524,8 @@ static void destroy(struct svm_xe_device *dev)
 
 static int init_locks(struct svm_xe_device *dev)
 {
-	pthread_mutex_t *locks[] = { &dev->kill_lock, &dev->bind_lock, &dev->event_lock,
-				     &dev->memory_lock, &dev->map_lock };
+	pthread_mutex_t *locks[] = { &dev->kill_lock,  &dev->span_lock,	  &dev->bind_lock,
+				     &dev->event_lock, &dev->memory_lock, &dev->map_lock };
 
 	for (size_t i = 0; i < sizeof(locks) / sizeof(locks[0]); i++) {
 		int ret = pthread_mutex_init(locks[i], NULL);
@@ -419,16 +539,19 @@ static int init_locks(struct svm_xe_device *dev)
 	return 0;
 }
 
-static int open_device(struct svm_xe_device *dev)
+static int open_device(struct svm_xe_device *dev, const struct svm_device_import *import)
 {
 	const char *what = NULL;
-	int ret = open_node(dev);
+	int ret = import ? svm_xe_import_file(dev, import) : open_node(dev);
 
 	if (ret < 0)
 		return ret;
+	dev->mode = dev->options.mode;
 	ret = svm_xe_probe(dev->fd, &dev->info, &what);
 	if (ret == 0) {
-		ret = set_limits(dev);
+		ret = import ? svm_xe_import_vm(dev, import) : 0;
+		if (ret == 0)
+			ret = set_limits(dev, import);
 		if (ret < 0)
 			return ret;
 		dev->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -462,15 +585,20 @@ static int xe_open(const struct svm_backend_open *args, void **ret_dev)
 	if (ret < 0)
 		svm_xe_log(dev, SVM_LOG_ERROR,
 			   "option '%.40s': want [renderDN or N][:memory=SIZE][:copy=engine|cpu]"
-			   "[:host=alias|none][:placement=vram|system]",
+			   "[:host=alias|none][:placement=vram|system][:vm=jobs|long|faults]",
 			   where);
+	if (ret == 0 && args->import && (dev->options.which || dev->options.mode)) {
+		svm_xe_log(dev, SVM_LOG_ERROR, "option '%.40s': the open file and its VM say that",
+			   args->options);
+		ret = -EINVAL;
+	}
 	if (ret == 0)
 		ret = init_locks(dev);
 	if (ret < 0) {
 		free(dev);
 		return ret;
 	}
-	ret = open_device(dev);
+	ret = open_device(dev, args->import);
 	if (ret < 0) {
 		destroy(dev);
 		return ret;
@@ -506,19 +634,22 @@ static void xe_caps(void *device, struct svm_backend_caps *ret_caps)
 static void xe_kill(void *device)
 {
 	struct svm_xe_device *dev = device;
+
 	atomic_store(&dev->is_lost, true);
 	pthread_mutex_lock(&dev->kill_lock);
 	if (!dev->is_killed) {
 		svm_xe_engine_stop(&dev->copy, PATIENCE_NS);
 		svm_xe_engine_stop(&dev->work, PATIENCE_NS);
+		leave_shared(dev);
 		/* Whoever is in a bind is through it then, and finds the loss or no VM the next time. */
 		pthread_mutex_lock(&dev->bind_lock);
 		svm_xe_vm_destroy(dev, &dev->copy_vm);
-		svm_xe_vm_destroy(dev, &dev->shared_vm);
+		if (!dev->is_imported)
+			svm_xe_vm_destroy(dev, &dev->shared_vm);
 		pthread_mutex_unlock(&dev->bind_lock);
 		dev->is_killed = true;
 		atomic_store(&dev->is_settled, true);
-		add_one(dev->event_fd);
+		svm_xe_raise(dev);
 	}
 	pthread_mutex_unlock(&dev->kill_lock);
 }
@@ -540,6 +671,8 @@ const struct svm_backend_ops svm_backend_xe = {
 	.chunk_alloc = svm_xe_chunk_alloc,
 	.chunk_free = svm_xe_chunk_free,
 	.chunk_map = svm_xe_chunk_map,
+	.span_add = svm_xe_span_add,
+	.span_remove = svm_xe_span_remove,
 	.bind = svm_xe_bind,
 	.copy = svm_xe_copy,
 	.work = svm_xe_work,

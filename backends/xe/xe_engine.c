@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* How long a job that was told to end may take: above the kernel's own limits for resets. */
 #define STOP_NS	  UINT64_C(10000000000)
@@ -32,6 +31,11 @@ struct build {
 static uint64_t *status_of(const struct svm_xe_engine *e)
 {
 	return (uint64_t *)((uint8_t *)e->cmds.map + SVM_XE_IN_FLIGHT * SVM_XE_BATCH_SIZE);
+}
+
+uint64_t *svm_xe_engine_word(const struct svm_xe_engine *e)
+{
+	return status_of(e) + 1;
 }
 
 static uint64_t status_va(const struct svm_xe_engine *e)
@@ -154,17 +158,21 @@ static int unmap_host(struct svm_xe_engine *e, uint64_t seq, uint64_t end,
 
 static int run_job(struct svm_xe_engine *e, uint64_t seq, uint64_t point)
 {
-	struct svm_xe_sync syncs[2] = {
-		svm_xe_sync_wait(e->map_syncobj, e->map_point),
-		svm_xe_sync_signal(e->dev->timelines[e->timeline].syncobj, point),
-	};
+	struct svm_xe_sync syncs[2];
 	struct svm_xe_exec arg = {
 		.exec_queue_id = e->queue,
-		.n_syncs = 2,
 		.syncs = (uintptr_t)syncs,
 		.address = e->cmds_va + seq % SVM_XE_IN_FLIGHT * SVM_XE_BATCH_SIZE,
 		.n_batches = 1,
 	};
+
+	if (e->map_point)
+		syncs[arg.n_syncs++] = svm_xe_sync_wait(e->map_syncobj, e->map_point);
+	syncs[arg.n_syncs] = svm_xe_sync_point(e->dev, e->timeline, point);
+	/* The fence of a bind is at an address of the CPU, that of a job at one of the VM. */
+	if (syncs[arg.n_syncs].type == SVM_XE_SYNC_USER_FENCE)
+		syncs[arg.n_syncs].addr = status_va(e) + sizeof(uint64_t);
+	arg.n_syncs++;
 
 	return svm_drm_ioctl_sure(e->dev->fd, SVM_XE_EXEC, &arg);
 }
@@ -206,7 +214,6 @@ static int run(struct svm_xe_engine *e, uint64_t seq, const struct build *b)
 /* LOCKING: e->lock. The kernel cannot map this one request's host memory. */
 static int run_by_cpu(struct svm_xe_engine *e, int why)
 {
-	static const uint64_t one = 1;
 	int ret;
 
 	/* In order: after what is under way, which will lead here again. */
@@ -221,9 +228,8 @@ static int run_by_cpu(struct svm_xe_engine *e, int why)
 	}
 	e->head++;
 	atomic_store(&e->dev->timelines[e->timeline].done, e->head);
-	/* No fence tells the core: this does. The count is far below 2^64, EAGAIN cannot be. */
-	while (write(e->dev->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	/* No fence tells the core: this does. */
+	svm_xe_raise(e->dev);
 	return 0;
 }
 
@@ -304,7 +310,8 @@ bool svm_xe_engine_is_idle(struct svm_xe_engine *e, uint64_t point)
 	bool idle;
 
 	pthread_mutex_lock(&e->lock);
-	idle = point >= e->last_point;
+	idle = point >= e->last_point ||
+	       atomic_load(&e->dev->timelines[e->timeline].word.is_broken);
 	pthread_mutex_unlock(&e->lock);
 	return idle;
 }
@@ -344,7 +351,18 @@ static int init_buffers(struct svm_xe_engine *e)
 		return ret;
 	op.obj = e->cmds.handle;
 	op.range = e->cmds.size;
-	return svm_xe_engine_bind(e, &op);
+	if (e->timeline == SVM_TIMELINE_COPY)
+		return svm_xe_engine_bind(e, &op);
+	/* In the shared VM at an address that no other memory has: the CPU's. */
+	e->cmds_va = (uintptr_t)e->cmds.map;
+	op.addr = e->cmds_va;
+	/* Even if the wait fails. */
+	e->is_bound = true;
+	ret = svm_xe_vm_change(e->dev, &op);
+	if (ret == 0 && e->dev->mode != SVM_XE_MODE_JOBS)
+		ret = svm_xe_word_start(e->dev, &e->dev->timelines[e->timeline].word,
+					svm_xe_engine_word(e), e->queue);
+	return ret;
 }
 
 static int init_queues(struct svm_xe_engine *e)
@@ -373,7 +391,7 @@ int svm_xe_engine_init(struct svm_xe_device *dev, struct svm_xe_engine *e,
 	if (ret)
 		return -ret;
 	e->has_lock = true;
-	ret = svm_drm_syncobj_create(dev->fd, &e->map_syncobj);
+	ret = timeline == SVM_TIMELINE_COPY ? svm_drm_syncobj_create(dev->fd, &e->map_syncobj) : 0;
 	if (ret == 0)
 		ret = init_queues(e);
 	return ret < 0 ? ret : init_buffers(e);
@@ -381,7 +399,6 @@ int svm_xe_engine_init(struct svm_xe_device *dev, struct svm_xe_engine *e,
 
 void svm_xe_engine_stop(struct svm_xe_engine *e, uint64_t patience_ns)
 {
-	uint32_t syncobj;
 	uint64_t point;
 
 	if (!e->has_lock)
@@ -390,12 +407,14 @@ void svm_xe_engine_stop(struct svm_xe_engine *e, uint64_t patience_ns)
 	e->is_stopped = true;
 	point = e->last_point;
 	pthread_mutex_unlock(&e->lock);
-	syncobj = e->dev->timelines[e->timeline].syncobj;
 	if (point && patience_ns)
-		(void)svm_drm_timeline_wait(e->dev->fd, syncobj, point, patience_ns);
+		(void)svm_xe_timeline_wait(e->dev, e->timeline, point, patience_ns);
 	svm_xe_queue_destroy(e->dev, &e->queue);
-	/* Killed jobs signal once they are off the engine. A device that is gone runs none. */
-	if (point && svm_drm_timeline_wait(e->dev->fd, syncobj, point, STOP_NS) == -ETIME)
+	/* A killed job writes no user fence. */
+	if (!e->dev->timelines[e->timeline].syncobj)
+		return;
+	/* It signals once it is off the engine. A device that is gone runs none. */
+	if (point && svm_xe_timeline_wait(e->dev, e->timeline, point, STOP_NS) == -ETIME)
 		svm_xe_log(e->dev, SVM_LOG_ERROR, "a job does not end");
 }
 
@@ -405,6 +424,7 @@ void svm_xe_engine_finish(struct svm_xe_engine *e)
 		return;
 	svm_xe_queue_destroy(e->dev, &e->map_queue);
 	svm_xe_queue_destroy(e->dev, &e->unmap_queue);
+	svm_xe_word_stop(&e->dev->timelines[e->timeline].word);
 	if (e->map_syncobj)
 		svm_drm_syncobj_destroy(e->dev->fd, e->map_syncobj);
 	svm_xe_buffer_destroy(e->dev, &e->cmds);

@@ -2,13 +2,14 @@
 /*
  * A GPU of the xe driver, in managed mode.
  *
- * Two VMs per device, both of the kind whose jobs end (no LR_MODE): they signal sync objects, which
- * event_fd follows. The shared VM has managed memory at the application's addresses. The copy VM is
- * the library's own: all chunks for good, and host memory just as long as a copy uses it, so that no
- * CPU page change ever waits for, or is undone by, this VM.
+ * Two VMs per device. The shared VM has managed memory at the application's addresses; it is made here, or the
+ * application's (xe_import.c), and of any kind. The copy VM is the library's own: all chunks for good, and host
+ * memory just as long as a copy uses it, so that no CPU page change ever waits for, or is undone by, this VM. It
+ * is of the kind whose jobs end (no LR_MODE), which signals sync objects, and event_fd follows these. Other
+ * kinds signal user fences only: words in memory, each with a thread that waits for it (xe_word.c).
  *
- * Locks, outermost first: memory_lock > an engine's lock > map_lock; bind_lock; all > event_lock. They are held
- * over ioctls that do not wait for the device, and kill_lock over those that do.
+ * Locks, outermost first: memory_lock > an engine's lock > map_lock; span_lock > bind_lock; all > event_lock > a
+ * word's lock. They are held over ioctls that do not wait for the device, and kill_lock over those that do.
  */
 #ifndef SVM_XE_INTERNAL_H
 #define SVM_XE_INTERNAL_H
@@ -59,13 +60,22 @@ int svm_xe_probe(int fd, struct svm_xe_info *ret_info, const char **ret_what);
 
 /* ---- Names (xe_options.c) --------------------------------------------------------------------- */
 
+/* Kinds of VMs, by what ends in them. */
+enum svm_xe_mode {
+	SVM_XE_MODE_JOBS,   /* jobs end: sync objects (no LR_MODE) */
+	SVM_XE_MODE_LONG,   /* they need not: user fences only */
+	SVM_XE_MODE_FAULTS, /* the same, and the kernel serves faults */
+};
+
 struct svm_xe_options {
-	int32_t minor;	 /* of the render node, or -1 */
-	uint32_t index;	 /* which device, where minor is -1 */
-	uint64_t memory; /* 0: default */
-	bool engine;	 /* copies by the copy engine where there is one */
-	bool host;	 /* host memory mapped in place */
-	bool system;	 /* chunks in system memory */
+	int32_t minor;	       /* of the render node, or -1 */
+	uint32_t index;	       /* which device, where minor is -1 */
+	bool which;	       /* the name says which */
+	uint64_t memory;       /* 0: default */
+	bool engine;	       /* copies by the copy engine where there is one */
+	bool host;	       /* host memory mapped in place */
+	bool system;	       /* chunks in system memory */
+	enum svm_xe_mode mode; /* of a shared VM made here */
 };
 
 /* What follows "xe:" in a device name. -EINVAL: *ret_where points at the part that is wrong. */
@@ -137,9 +147,10 @@ struct svm_xe_engine {
 	uint32_t map_queue; /* binds and unbinds of host memory: apart, so that none waits for another batch */
 	uint32_t unmap_queue;
 	uint32_t map_syncobj;
-	uint64_t map_point; /* lock: what jobs wait for */
+	uint64_t map_point; /* lock: what jobs wait for; 0: nothing */
 	struct svm_xe_buffer cmds;
 	bool is_stopped; /* lock: starts nothing any more */
+	bool is_bound;	 /* cmds, in the shared VM */
 	uint64_t cmds_va;
 	uint64_t seq;	     /* lock: batches started */
 	uint64_t last_point; /* lock: of the last job or bind that the kernel took */
@@ -154,7 +165,10 @@ struct svm_xe_engine {
 
 int svm_xe_engine_init(struct svm_xe_device *dev, struct svm_xe_engine *engine,
 		       enum svm_timeline timeline, uint32_t vm, uint64_t cmds_va);
-/* Stop it (may block): no job of it runs any more. */
+/* Where its user fences are written, as the CPU and as the engine sees it. */
+uint64_t *svm_xe_engine_word(const struct svm_xe_engine *engine);
+/* Stop it (may block): no job of it runs any more. In a VM that signals user fences only, one that did not end in
+ * time may: until what it can reach is unbound. */
 void svm_xe_engine_stop(struct svm_xe_engine *engine, uint64_t patience_ns);
 void svm_xe_engine_finish(struct svm_xe_engine *engine);
 /* Queue requests, all or none (-EAGAIN), and start what can start. */
@@ -167,6 +181,33 @@ bool svm_xe_engine_is_idle(struct svm_xe_engine *engine, uint64_t point);
 /* Map storage for good; jobs that start later find it. */
 int svm_xe_engine_bind(struct svm_xe_engine *engine, struct svm_xe_bind_op *op);
 
+/* ---- User fences (xe_word.c) ------------------------------------------------------------------ */
+
+/* A word that counts up, and the thread that tells when. */
+struct svm_xe_word {
+	struct svm_xe_device *dev;
+	uint64_t *addr; /* written by the kernel or by an engine */
+	uint32_t queue; /* whose end ends the wait; 0: none */
+	pthread_t thread;
+	bool has_thread;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	uint64_t target;	/* lock: waits for this value; 0: for none */
+	bool stop;		/* lock */
+	_Atomic bool is_broken; /* nothing will write it any more */
+};
+
+/* Start the thread (may block). */
+int svm_xe_word_start(struct svm_xe_device *dev, struct svm_xe_word *word, uint64_t *addr,
+		      uint32_t queue);
+/* End it (may block); accepts one that never started. */
+void svm_xe_word_stop(struct svm_xe_word *word);
+uint64_t svm_xe_word_read(const struct svm_xe_word *word);
+/* Have event_fd fire when the word reaches the value. LOCKING: event_lock. */
+void svm_xe_word_arm(struct svm_xe_word *word, uint64_t value);
+/* Wait (may block) until it does. -ETIME; -EIO: its queue is banned. */
+int svm_xe_word_wait(const struct svm_xe_word *word, uint64_t value, uint64_t timeout_ns);
+
 /* ---- The device ------------------------------------------------------------------------------- */
 
 /* Storage is taken from the kernel by this many chunks. */
@@ -177,11 +218,26 @@ struct svm_xe_slab {
 };
 
 struct svm_xe_timeline {
-	uint32_t syncobj;
+	uint32_t syncobj; /* 0: it is a word */
+	struct svm_xe_word word;
 	uint64_t submitted;    /* event_lock: point of the sync object, not of the core */
 	uint64_t reached;      /* event_lock */
 	uint64_t armed;	       /* event_lock: event_fd fires at this one; 0: nothing is armed */
 	_Atomic uint64_t done; /* what completed() says */
+};
+
+/* Failed binds that the core has not been told of. */
+#define SVM_XE_FAILURES 16u
+
+struct svm_xe_failure {
+	uint64_t value;
+	int status;
+};
+
+struct svm_xe_span {
+	struct svm_xe_span *next;
+	uint64_t addr;
+	uint64_t size;
 };
 
 struct svm_xe_device {
@@ -196,6 +252,7 @@ struct svm_xe_device {
 	uint16_t caching;
 	uint32_t gem_flags;
 	bool has_engine;
+	bool has_work;
 	uint64_t window_base;
 	uint64_t window_size;
 	void (*log)(void *log_data, int level, const char *line);
@@ -207,14 +264,27 @@ struct svm_xe_device {
 	bool is_killed; /* kill_lock */
 
 	uint32_t shared_vm;
+	enum svm_xe_mode mode; /* of the shared VM */
+	bool is_imported;      /* the shared VM is the application's */
+	bool is_mirrored;      /* it mirrors the CPU's addresses around what is managed */
+	bool has_window;       /* managed memory may be bound in the shared VM */
+	bool is_clear;	       /* kill_lock, or nobody else: nothing managed is bound any more */
+	uint32_t bind_queue;   /* 0: the VM's own */
+	uint64_t *bind_word;   /* a page of memory for it */
 	uint32_t copy_vm;
 	struct svm_xe_engine copy;
 	struct svm_xe_engine work;
+
+	pthread_mutex_t span_lock;
+	struct svm_xe_span *spans; /* span_lock: managed memory outside the window */
 
 	pthread_mutex_t bind_lock;
 	struct svm_xe_bind_op *bind_ops; /* bind_lock: SVM_BIND_BATCH */
 
 	pthread_mutex_t event_lock;
+	struct svm_xe_failure failures[SVM_XE_FAILURES]; /* event_lock: binds, a ring */
+	uint64_t n_failed;				 /* event_lock */
+	uint64_t n_told;				 /* event_lock */
 	struct svm_xe_timeline timelines[SVM_TIMELINES];
 
 	pthread_mutex_t map_lock; /* CPU mappings of slabs */
@@ -246,11 +316,31 @@ __attribute__((format(printf, 3, 4))) void svm_xe_log(struct svm_xe_device *dev,
 void svm_xe_lose(struct svm_xe_device *dev, int reason, const char *what);
 /* An ioctl said so: does that mean that the device is lost? Then it is, now. */
 bool svm_xe_is_loss(struct svm_xe_device *dev, int error, const char *what);
+/* Make event_fd readable. */
+void svm_xe_raise(struct svm_xe_device *dev);
 /* A point was submitted: have event_fd follow it. */
 void svm_xe_follow(struct svm_xe_device *dev, enum svm_timeline timeline, uint64_t point);
 
+/* Wait (may block) until a timeline reaches the point. -ETIME; others: it never will. */
+int svm_xe_timeline_wait(struct svm_xe_device *dev, enum svm_timeline timeline, uint64_t point,
+			 uint64_t timeout_ns);
+
+/* xe_import.c */
+/* Take what args->import says as file and shared VM. */
+int svm_xe_import_file(struct svm_xe_device *dev, const struct svm_device_import *import);
+int svm_xe_import_vm(struct svm_xe_device *dev, const struct svm_device_import *import);
+/* Make it ready for binds. */
+int svm_xe_import_take(struct svm_xe_device *dev);
+/* Unbind all that is managed from the shared VM and wait for it (may block); what was mirrored is again. */
+void svm_xe_import_clear(struct svm_xe_device *dev);
+/* Make an area of the shared VM empty, or mirror the CPU's there (may block). */
+int svm_xe_area_set(struct svm_xe_device *dev, uint64_t addr, uint64_t size, bool mirror);
+int svm_xe_span_add(void *device, uint64_t addr, uint64_t size);
+int svm_xe_span_remove(void *device, uint64_t addr, uint64_t size);
+void svm_xe_spans_finish(struct svm_xe_device *dev);
+
 /* xe_vm.c */
-int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t *ret_vm);
+int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t flags, uint32_t *ret_vm);
 /* These set what they got to 0 once it is gone. */
 void svm_xe_vm_destroy(struct svm_xe_device *dev, uint32_t *vm);
 int svm_xe_queue_create(struct svm_xe_device *dev, uint32_t vm,
@@ -260,6 +350,11 @@ void svm_xe_queue_destroy(struct svm_xe_device *dev, uint32_t *queue);
 int svm_xe_vm_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t queue,
 		   struct svm_xe_bind_op *ops, uint32_t n, const struct svm_xe_sync *in,
 		   const struct svm_xe_sync *out, bool sure);
+/* Change the shared VM, all or nothing, and wait for it (may block). */
+int svm_xe_vm_change(struct svm_xe_device *dev, struct svm_xe_bind_op *op);
+/* What signals a point of a timeline. */
+struct svm_xe_sync svm_xe_sync_point(const struct svm_xe_device *dev, enum svm_timeline timeline,
+				     uint64_t point);
 struct svm_xe_sync svm_xe_sync_wait(uint32_t syncobj, uint64_t point);
 struct svm_xe_sync svm_xe_sync_signal(uint32_t syncobj, uint64_t point);
 int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,

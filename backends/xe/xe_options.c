@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define MAX_MEMORY (UINT64_C(1) << 40)
+#define N_KEYS	   5u
 
 static bool is_word(const char *s, size_t length, const char *word)
 {
@@ -65,9 +66,24 @@ static int parse_choice(const char *s, size_t length, const char *no, const char
 	return 0;
 }
 
+static int parse_mode(const char *s, size_t length, enum svm_xe_mode *ret_mode)
+{
+	static const char *const modes[] = {
+		[SVM_XE_MODE_JOBS] = "jobs", [SVM_XE_MODE_LONG] = "long", [SVM_XE_MODE_FAULTS] = "faults"
+	};
+
+	for (unsigned int i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (is_word(s, length, modes[i])) {
+			*ret_mode = (enum svm_xe_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 static int parse_key(const char *s, size_t length, struct svm_xe_options *options, uint32_t *seen)
 {
-	static const char *const keys[] = { "memory", "copy", "host", "placement" };
+	static const char *const keys[] = { "memory", "copy", "host", "placement", "vm" };
 	const char *equal = memchr(s, '=', length);
 	size_t key_length = equal ? (size_t)(equal - s) : 0;
 	const char *value = equal ? equal + 1 : s;
@@ -76,9 +92,9 @@ static int parse_key(const char *s, size_t length, struct svm_xe_options *option
 
 	if (!equal)
 		return -EINVAL;
-	while (key < 4 && !is_word(s, key_length, keys[key]))
+	while (key < N_KEYS && !is_word(s, key_length, keys[key]))
 		key++;
-	if (key == 4 || *seen & 1u << key)
+	if (key == N_KEYS || *seen & 1u << key)
 		return -EINVAL;
 	*seen |= 1u << key;
 	if (key == 1)
@@ -87,6 +103,8 @@ static int parse_key(const char *s, size_t length, struct svm_xe_options *option
 		return parse_choice(value, value_length, "none", "alias", &options->host);
 	if (key == 3)
 		return parse_choice(value, value_length, "vram", "system", &options->system);
+	if (key == 4)
+		return parse_mode(value, value_length, &options->mode);
 	if (parse_number(value, value_length, true, &options->memory) < 0)
 		return -EINVAL;
 	return options->memory == 0 || options->memory % SVM_BLOCK_SIZE ? -EINVAL : 0;
@@ -103,10 +121,12 @@ int svm_xe_options_parse(const char *string, struct svm_xe_options *ret_options,
 	while (*string) {
 		size_t length = strcspn(item, ":");
 
-		if (item == string && !memchr(item, '=', length))
+		if (item == string && !memchr(item, '=', length)) {
 			ret = parse_which(item, length, &options);
-		else
+			options.which = true;
+		} else {
 			ret = parse_key(item, length, &options, &seen);
+		}
 		if (ret < 0) {
 			*ret_where = item;
 			return ret;

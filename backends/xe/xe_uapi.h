@@ -80,7 +80,8 @@ struct svm_xe_query_config {
 #define SVM_XE_CONFIG_ALIGNMENT 2u
 #define SVM_XE_CONFIG_VA_BITS	3u
 
-#define SVM_XE_CONFIG_HAS_VRAM (UINT64_C(1) << 0)
+#define SVM_XE_CONFIG_HAS_VRAM		  (UINT64_C(1) << 0)
+#define SVM_XE_CONFIG_HAS_CPU_ADDR_MIRROR (UINT64_C(1) << 2) /* 6.15 */
 
 struct svm_xe_gt {
 	uint16_t type;
@@ -146,6 +147,9 @@ struct svm_xe_vm_create {
 };
 static_assert(sizeof(struct svm_xe_vm_create) == 32, "layout");
 
+#define SVM_XE_VM_LR	(1u << 1)
+#define SVM_XE_VM_FAULT (1u << 2)
+
 struct svm_xe_vm_destroy {
 	uint32_t vm_id;
 	uint32_t pad;
@@ -175,8 +179,14 @@ static_assert(sizeof(struct svm_xe_bind_op) == 80, "layout");
 #define SVM_XE_BIND_MAP		0u
 #define SVM_XE_BIND_UNMAP	1u
 #define SVM_XE_BIND_MAP_USERPTR 2u
+#define SVM_XE_BIND_PREFETCH	4u
 
-#define SVM_XE_BIND_READONLY (1u << 0)
+#define SVM_XE_BIND_READONLY  (1u << 0)
+#define SVM_XE_BIND_IMMEDIATE (1u << 1)
+#define SVM_XE_BIND_MIRROR    (1u << 5) /* 6.15 */
+#define SVM_XE_BIND_AUTORESET (1u << 6) /* 6.18 */
+
+#define SVM_XE_PREFETCH_PREFERRED UINT32_MAX /* 6.18 */
 
 struct svm_xe_vm_bind {
 	uint64_t extensions;
@@ -208,8 +218,92 @@ struct svm_xe_sync {
 };
 static_assert(sizeof(struct svm_xe_sync) == 48, "layout");
 
-#define SVM_XE_SYNC_TIMELINE 1u
-#define SVM_XE_SYNC_SIGNAL   (1u << 0)
+#define SVM_XE_SYNC_OBJECT     0u
+#define SVM_XE_SYNC_TIMELINE   1u
+#define SVM_XE_SYNC_USER_FENCE 2u
+#define SVM_XE_SYNC_SIGNAL     (1u << 0)
+
+struct svm_xe_wait_user_fence {
+	uint64_t extensions;
+	uint64_t addr;
+	uint16_t op;
+	uint16_t flags;
+	uint32_t pad;
+	uint64_t value;
+	uint64_t mask;
+	int64_t timeout; /* ns from now; what is left of it comes back */
+	uint32_t exec_queue_id;
+	uint32_t pad2;
+	uint64_t reserved[2];
+};
+static_assert(sizeof(struct svm_xe_wait_user_fence) == 72, "layout");
+static_assert(offsetof(struct svm_xe_wait_user_fence, timeout) == 40, "layout");
+
+#define SVM_XE_WAIT_GTE 3u
+
+/* ---- Attributes of mirrored memory: 6.18 ------------------------------------------------------ */
+
+struct svm_xe_madvise {
+	uint64_t extensions;
+	uint64_t start;
+	uint64_t range;
+	uint32_t vm_id;
+	uint32_t type;
+	union {
+		struct {
+			int32_t devmem_fd;
+			uint16_t migration_policy;
+			uint16_t region_instance;
+			uint64_t reserved;
+		} location;
+		struct {
+			uint32_t value;
+			uint32_t pad;
+			uint64_t reserved;
+		} atomic;
+	};
+	uint64_t reserved[2];
+};
+static_assert(sizeof(struct svm_xe_madvise) == 64, "layout");
+static_assert(offsetof(struct svm_xe_madvise, location) == 32, "layout");
+
+#define SVM_XE_ADVISE_LOCATION 0u
+#define SVM_XE_ADVISE_ATOMIC   1u
+
+#define SVM_XE_LOCATION_DEFAULT 0 /* memory of the device that faults */
+#define SVM_XE_LOCATION_SYSTEM	(-1)
+
+#define SVM_XE_ATOMIC_UNDEFINED 0u
+#define SVM_XE_ATOMIC_DEVICE	1u
+#define SVM_XE_ATOMIC_GLOBAL	2u
+#define SVM_XE_ATOMIC_CPU	3u
+
+struct svm_xe_mem_range_attr {
+	uint64_t extensions;
+	uint64_t start;
+	uint64_t end;
+	int32_t devmem_fd;
+	uint32_t migration_policy;
+	uint32_t atomic_value;
+	uint32_t atomic_reserved;
+	uint32_t pat_index;
+	uint32_t pat_reserved;
+	uint64_t reserved[2];
+};
+static_assert(sizeof(struct svm_xe_mem_range_attr) == 64, "layout");
+static_assert(offsetof(struct svm_xe_mem_range_attr, atomic_value) == 32, "layout");
+
+struct svm_xe_query_mem_range {
+	uint64_t extensions;
+	uint32_t vm_id;
+	uint32_t n_ranges;
+	uint64_t start;
+	uint64_t range;
+	uint64_t attr_size;
+	uint64_t attrs;
+	uint64_t reserved[2];
+};
+static_assert(sizeof(struct svm_xe_query_mem_range) == 64, "layout");
 
 /* ---- Queues ----------------------------------------------------------------------------------- */
 
@@ -255,6 +349,9 @@ static_assert(sizeof(struct svm_xe_exec) == 56, "layout");
 #define SVM_XE_QUEUE_CREATE    SVM_DRM_IOWR(0x46, struct svm_xe_queue_create)
 #define SVM_XE_QUEUE_DESTROY   SVM_DRM_IOW(0x47, struct svm_xe_queue_destroy)
 #define SVM_XE_EXEC	       SVM_DRM_IOW(0x49, struct svm_xe_exec)
+#define SVM_XE_WAIT_USER_FENCE SVM_DRM_IOWR(0x4a, struct svm_xe_wait_user_fence)
+#define SVM_XE_MADVISE	       SVM_DRM_IOW(0x4c, struct svm_xe_madvise)
+#define SVM_XE_QUERY_MEM_RANGE SVM_DRM_IOWR(0x4d, struct svm_xe_query_mem_range)
 
 static_assert(SVM_XE_DEVICE_QUERY == 0xc0286440u, "request");
 static_assert(SVM_XE_GEM_CREATE == 0xc0386441u, "request");
@@ -265,5 +362,8 @@ static_assert(SVM_XE_VM_BIND == 0x40886445u, "request");
 static_assert(SVM_XE_QUEUE_CREATE == 0xc0306446u, "request");
 static_assert(SVM_XE_QUEUE_DESTROY == 0x40186447u, "request");
 static_assert(SVM_XE_EXEC == 0x40386449u, "request");
+static_assert(SVM_XE_WAIT_USER_FENCE == 0xc048644au, "request");
+static_assert(SVM_XE_MADVISE == 0x4040644cu, "request");
+static_assert(SVM_XE_QUERY_MEM_RANGE == 0xc040644du, "request");
 
 #endif

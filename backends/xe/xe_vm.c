@@ -5,10 +5,12 @@
 
 /* Calls of bind() under way. */
 #define BINDS_IN_FLIGHT 256u
+/* What a bind may take that is waited for: it queues behind all others. */
+#define CHANGE_NS UINT64_C(10000000000)
 
-int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t *ret_vm)
+int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t flags, uint32_t *ret_vm)
 {
-	struct svm_xe_vm_create arg = { 0 };
+	struct svm_xe_vm_create arg = { .flags = flags };
 	int ret = svm_drm_ioctl_sure(dev->fd, SVM_XE_VM_CREATE, &arg);
 
 	if (ret == 0)
@@ -59,6 +61,19 @@ struct svm_xe_sync svm_xe_sync_signal(uint32_t syncobj, uint64_t point)
 
 	sync.flags = SVM_XE_SYNC_SIGNAL;
 	return sync;
+}
+
+struct svm_xe_sync svm_xe_sync_point(const struct svm_xe_device *dev, enum svm_timeline timeline,
+				     uint64_t point)
+{
+	const struct svm_xe_timeline *t = &dev->timelines[timeline];
+
+	if (t->syncobj)
+		return svm_xe_sync_signal(t->syncobj, point);
+	return (struct svm_xe_sync){ .type = SVM_XE_SYNC_USER_FENCE,
+				     .flags = SVM_XE_SYNC_SIGNAL,
+				     .addr = (uintptr_t)t->word.addr,
+				     .timeline_value = point };
 }
 
 int svm_xe_vm_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t queue,
@@ -123,8 +138,9 @@ static struct svm_xe_bind_op bind_op(struct svm_xe_device *dev, const struct svm
 
 	if (b->flags & SVM_BIND_UNBIND)
 		return op;
-	if (!(b->flags & SVM_BIND_WRITE))
-		op.flags = SVM_XE_BIND_READONLY;
+	op.flags = b->flags & SVM_BIND_WRITE ? 0 : SVM_XE_BIND_READONLY;
+	/* Where the kernel serves faults it would leave the page tables to them. */
+	op.flags |= dev->mode == SVM_XE_MODE_JOBS ? 0 : SVM_XE_BIND_IMMEDIATE;
 	if (b->flags & SVM_BIND_HOST) {
 		op.op = SVM_XE_BIND_MAP_USERPTR;
 		op.userptr = (uintptr_t)b->host_alias;
@@ -140,13 +156,19 @@ static struct svm_xe_bind_op bind_op(struct svm_xe_device *dev, const struct svm
 static int bind_pieces(struct svm_xe_device *dev, uint32_t n, const struct svm_xe_sync *out,
 		       bool sure)
 {
+	bool is_idle = out->type != SVM_XE_SYNC_USER_FENCE ||
+		       svm_xe_word_read(&dev->timelines[SVM_TIMELINE_BIND].word) + 1 ==
+			       out->timeline_value;
 	uint32_t piece = n;
 
 	for (uint32_t i = 0; i < n;) {
 		uint32_t count = n - i < piece ? n - i : piece;
-		int ret = svm_xe_vm_bind(dev, dev->shared_vm, 0, &dev->bind_ops[i], count, NULL,
-					 i + count == n ? out : NULL, sure);
+		int ret = svm_xe_vm_bind(dev, dev->shared_vm, dev->bind_queue, &dev->bind_ops[i],
+					 count, NULL, i + count == n ? out : NULL, sure);
 
+		/* What has a user fence cannot be replaced before it: no piece may meet that after another one. */
+		if (ret == -ENOBUFS && count > 1 && !is_idle)
+			return -EBUSY;
 		if (ret == -ENOBUFS && count > 1) {
 			piece = (count + 1) / 2;
 			continue;
@@ -158,9 +180,10 @@ static int bind_pieces(struct svm_xe_device *dev, uint32_t n, const struct svm_x
 	return 0;
 }
 
-/* LOCKING: bind_lock. The kernel undid a piece that failed: old mappings are back. They must not stay. */
-static void unbind_all(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
-		       const struct svm_xe_sync *out)
+/* LOCKING: bind_lock. The kernel undid a piece that failed: old mappings are back. They must not stay, and nobody may
+ * take what they point to before they are gone: the point fails, once it is reached. */
+static int unbind_all(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
+		      const struct svm_xe_sync *out, int why)
 {
 	int ret;
 
@@ -169,8 +192,13 @@ static void unbind_all(struct svm_xe_device *dev, const struct svm_bind *binds, 
 	ret = bind_pieces(dev, n, out, true);
 	if (ret < 0 && !svm_xe_is_loss(dev, ret, "VM_BIND"))
 		svm_xe_lose(dev, -EIO, "memory cannot be unbound");
-	else if (ret == 0)
-		svm_xe_follow(dev, SVM_TIMELINE_BIND, out->timeline_value);
+	if (ret < 0)
+		return -ENODEV;
+	pthread_mutex_lock(&dev->event_lock);
+	dev->failures[dev->n_failed++ % SVM_XE_FAILURES] =
+		(struct svm_xe_failure){ .value = out->timeline_value, .status = why };
+	pthread_mutex_unlock(&dev->event_lock);
+	return 0;
 }
 
 static int bind_locked(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
@@ -179,21 +207,30 @@ static int bind_locked(struct svm_xe_device *dev, const struct svm_bind *binds, 
 	struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
 	struct svm_xe_sync out;
 	uint64_t submitted;
+	bool is_full;
 	int ret;
 
 	pthread_mutex_lock(&dev->event_lock);
 	submitted = t->submitted;
+	is_full = dev->n_failed - dev->n_told == SVM_XE_FAILURES;
 	pthread_mutex_unlock(&dev->event_lock);
-	if (submitted - atomic_load(&t->done) >= BINDS_IN_FLIGHT)
+	if (is_full || submitted - atomic_load(&t->done) >= BINDS_IN_FLIGHT)
 		return -EAGAIN;
-	out = svm_xe_sync_signal(t->syncobj, submitted + 1);
+	/* A VM of the application's outlives the loss: nothing is bound after it was cleared. */
+	if (atomic_load(&dev->is_lost))
+		return -ENODEV;
+	out = svm_xe_sync_point(dev, SVM_TIMELINE_BIND, submitted + 1);
 	for (uint32_t i = 0; i < n; i++)
 		dev->bind_ops[i] = bind_op(dev, &binds[i]);
 	ret = bind_pieces(dev, n, &out, false);
+	/* User fences: a bind of these addresses is under way. Its end is an event. */
+	if (ret == -EBUSY && !t->syncobj && submitted > atomic_load(&t->done))
+		return -EAGAIN;
 	if (ret < 0) {
 		if (!svm_xe_is_loss(dev, ret, "VM_BIND"))
-			unbind_all(dev, binds, n, &out);
-		return ret;
+			ret = unbind_all(dev, binds, n, &out, ret);
+		if (ret < 0)
+			return ret;
 	}
 	svm_xe_follow(dev, SVM_TIMELINE_BIND, out.timeline_value);
 	*ret_value = out.timeline_value;
@@ -223,4 +260,27 @@ int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,
 		return atomic_load(&dev->is_lost) ? -ENODEV : ret;
 	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_BIND, .value = value };
 	return 0;
+}
+
+int svm_xe_vm_change(struct svm_xe_device *dev, struct svm_xe_bind_op *op)
+{
+	struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
+	struct svm_xe_sync out;
+	uint64_t submitted;
+	int ret;
+
+	pthread_mutex_lock(&dev->bind_lock);
+	pthread_mutex_lock(&dev->event_lock);
+	submitted = t->submitted;
+	pthread_mutex_unlock(&dev->event_lock);
+	/* What has a user fence cannot be replaced before it. */
+	if (!t->syncobj && submitted)
+		(void)svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, submitted, CHANGE_NS);
+	out = svm_xe_sync_point(dev, SVM_TIMELINE_BIND, submitted + 1);
+	ret = svm_xe_vm_bind(dev, dev->shared_vm, dev->bind_queue, op, 1, NULL, &out, true);
+	if (ret == 0)
+		svm_xe_follow(dev, SVM_TIMELINE_BIND, submitted + 1);
+	pthread_mutex_unlock(&dev->bind_lock);
+	return ret < 0 ? ret
+		       : svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, submitted + 1, CHANGE_NS);
 }

@@ -64,7 +64,10 @@ struct svm_backend_open {
 	uint64_t window_base; /* the space's window */
 	uint64_t window_size;
 	int host_fd; /* memfd of shared host storage, offset = address - window_base; borrowed until close */
-	uint32_t flags;						  /* SVM_OPEN_* */
+	uint32_t flags; /* SVM_OPEN_* */
+	/* The application's address space to use as the shared VM, or NULL: make one. What svm_device_import() says of it
+	 * holds; -EOPNOTSUPP from backends that cannot. After kill() and close() nothing of the library is bound there. */
+	const struct svm_device_import *import;
 	void (*log)(void *log_data, int level, const char *line); /* valid until close */
 	void *log_data;
 };

@@ -64,6 +64,39 @@ int svm_device_enumerate(struct svm_space *space, struct svm_device_info *infos,
  */
 int svm_device_open(struct svm_space *space, const char *name, struct svm_device **ret_device);
 
+/* The address space of a device that the application made, and keeps. */
+struct svm_device_import {
+	size_t size; /* sizeof(struct svm_device_import) */
+	int32_t fd; /* its open file of the device; duplicated: the caller's own stays the caller's */
+	uint32_t vm_id;	   /* of an address space made through this open file */
+	uint32_t flags;	   /* SVM_IMPORT_* */
+	uint32_t reserved; /* 0 */
+};
+
+/* The address space mirrors the CPU's, over the window too (xe: a bind with CPU_ADDR_MIRROR): the library takes
+ * what it manages out of the mirror, and puts it back at close. Needs an address space whose faults are served. */
+#define SVM_IMPORT_MIRRORED (1u << 0)
+/* Nothing but managed memory is bound there, and no queue is made: no SVM_CAP_WORK. */
+#define SVM_IMPORT_NO_WORK (1u << 1)
+
+/*
+ * As svm_device_open(), in an address space of the application's: managed memory is bound into it, and its own
+ * batches use the CPU's pointers, between svm_acquire() and svm_release(). name is "BACKEND[:KEY=VALUE...]".
+ * The library binds addresses of the window and of registered memory, and, but for SVM_IMPORT_NO_WORK, 256 KiB
+ * at an address that it has mapped for the CPU; they must not be used otherwise. It never looks at, waits for or
+ * changes anything else there. It makes other objects (buffers, queues, an address space for its copies) in the open
+ * file, and gives all back at close, which leaves the address space as it was. Close the device before the
+ * address space. After a loss of the device its binds are gone, too.
+ *
+ * Errors: as svm_device_open(); -EINVAL (options, or a name with WHICH); -EBADF; -ENODEV (the fd is not of a
+ * device of this backend, or the address space is dead); -ENOENT (no such address space in this open file: one
+ * belongs to the file that made it); -EEXIST (the window is in use there); -EOPNOTSUPP (the backend imports none,
+ * the kernel lacks something, or it is of a kind that cannot be used, as SVM_IMPORT_MIRRORED without faults). One
+ * line of the log names what is missing. Nothing has changed then.
+ */
+int svm_device_import(struct svm_space *space, const char *name,
+		      const struct svm_device_import *options, struct svm_device **ret_device);
+
 /*
  * Close a device: what only it holds comes home first, then hints that name it revert to none. A
  * lost device closes too. NULL is accepted. Waits for transitions.

@@ -118,7 +118,7 @@ static int tear_down(void **state)
 
 static void open_device(void)
 {
-	assert_int_equal(svm_device_new(&ctx, "fake:some=option", &device), 0);
+	assert_int_equal(svm_device_new(&ctx, "fake:some=option", NULL, &device), 0);
 	device->agent = 1;
 	device->on_lost = on_lost;
 	device->on_faults = on_faults;
@@ -526,7 +526,7 @@ static void open_refuses(int error)
 {
 	struct svm_device *none = (struct svm_device *)&ctx;
 
-	assert_int_equal(svm_device_new(&ctx, "fake", &none), error);
+	assert_int_equal(svm_device_new(&ctx, "fake", NULL, &none), error);
 	assert_ptr_equal(none, &ctx);
 	assert_int_equal(fake_n_open(), 0);
 }
@@ -539,8 +539,8 @@ static void what_opening_refuses(void **state)
 	(void)state;
 	memset(name, 'x', sizeof(name) - 1u);
 	name[sizeof(name) - 1u] = '\0';
-	assert_int_equal(svm_device_new(&ctx, name, &none), -EINVAL);
-	assert_int_equal(svm_device_new(&ctx, "nobody", &none), -ENODEV);
+	assert_int_equal(svm_device_new(&ctx, name, NULL, &none), -EINVAL);
+	assert_int_equal(svm_device_new(&ctx, "nobody", NULL, &none), -ENODEV);
 	fake_fail(FAKE_OPEN, 1, -ENOENT, 1);
 	open_refuses(-ENOENT);
 	/* Caps that are not true. */
@@ -568,7 +568,7 @@ static void what_opening_refuses(void **state)
 static void a_device_that_cannot_be_watched_goes_again(void **state)
 {
 	(void)state;
-	assert_int_equal(svm_device_new(&ctx, "fake", &device), 0);
+	assert_int_equal(svm_device_new(&ctx, "fake", NULL, &device), 0);
 	epoll_ctl_error = -ENOMEM;
 	assert_int_equal(svm_device_start(device), -ENOMEM);
 	epoll_ctl_error = 0;
