@@ -116,7 +116,8 @@ int svm_host_forget(struct svm_host *host, struct svm_host_block *block,
 		    const struct svm_mask *pages);
 
 /* Private to shared. The CPU has no access to any page of the block; bytes of valid pages are kept, others
- * given up. On error the block is as before. */
+ * given up. Nobody else has bytes of the block: a touch meanwhile may read and write what is valid, and zeros
+ * elsewhere. On error the block is as before. */
 int svm_host_convert(struct svm_host *host, struct svm_host_block *block,
 		     const struct svm_mask *valid);
 

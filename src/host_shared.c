@@ -249,10 +249,11 @@ static int back_to_private(struct svm_host *host, struct svm_host_block *block,
  * The order is: bytes into the memfd; map the memfd over the user view; register; zap the user view.
  *
  * Between mapping and registering a touch by the program is served by the kernel, from the memfd:
- * it reads the right bytes (zeros in pages that are not valid) and its writes go to the memfd, so
- * nothing is lost and nothing stale is seen. The zap then takes the mappings that it got, so that
- * afterwards the record, no page mapped, is true. Pages that were not valid, but touched just then,
- * exist now and have content: they are in block->back when this returns.
+ * it reads the right bytes and its writes go to the memfd, so nothing is lost and nothing stale is
+ * seen, if pages that are not valid have no bytes anywhere, which would read as zeros. The zap then
+ * takes the mappings that it got, so that afterwards the record, no page mapped, is true. Pages that
+ * were not valid, but touched just then, exist now and have content: they are in block->back when
+ * this returns.
  *
  * (Registering at another address and mremap() over the view has no such moment, but the kernel
  * keeps the registration only with REMAP events, which have to be read before mremap() returns.)

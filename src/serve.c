@@ -279,13 +279,33 @@ static enum verdict start_goal(struct svm_request *request, struct svm_goal *goa
 	return VERDICT_AGAIN;
 }
 
-/* The CPU lets go of the whole block, then its host storage becomes shared. */
+/* Pages that have bytes, and not on the host alone. */
+static void away_from_host(const struct svm_block *block, struct svm_mask *ret_pages)
+{
+	struct svm_mask only;
+
+	svm_coh_populated(&block->coh, ret_pages);
+	svm_coh_only(&block->coh, SVM_LOC_HOST, &only);
+	svm_mask_andnot(ret_pages, &only);
+}
+
+/*
+ * The CPU lets go of the whole block, then its host storage becomes shared. While it does, the kernel serves touches by
+ * itself for a moment (svm_host_convert()): it has to find all bytes on the host, and nobody else may have them.
+ */
 static enum verdict start_convert(struct svm_request *request, struct svm_transition **ret_t)
 {
 	struct svm_block *block = request->block;
-	struct svm_transition *t = transition_new(request, SVM_TRANSITION_CONVERT);
+	struct svm_goal home = { .kind = SVM_GOAL_ACCESS,
+				 .mode = SVM_COH_MIGRATE,
+				 .agent = SVM_AGENT_CPU };
+	struct svm_transition *t;
 	enum conflict conflict;
 
+	away_from_host(block, &home.pages);
+	if (!svm_mask_empty(&home.pages))
+		return start_goal(request, &home, ret_t);
+	t = transition_new(request, SVM_TRANSITION_CONVERT);
 	if (!t)
 		return done(request, -ENOMEM);
 	t->step.agent = SVM_AGENT_NONE;
@@ -622,13 +642,13 @@ static bool has_to_nap(const struct svm_request *request, enum svm_whereabouts a
 	return true;
 }
 
-/* A change of kind takes the whole block from the CPU, and poison with it. Where somebody holds other pages of it for
- * the CPU, or others are lost, this request must neither wait for that nor fail of it: its own pages move instead of
- * being mapped in place. */
+/* A change of kind takes the whole block from everybody, and poison with it. Where somebody holds other pages of it, or
+ * others are lost, this request must neither wait for that nor fail of it: its own pages move instead of being mapped
+ * in place. */
 static bool may_convert(const struct svm_block *block)
 {
 	svm_list_for_each(node, &block->holds)
-		if (svm_list_entry(node, struct svm_hold, node)->agent == SVM_AGENT_CPU)
+		if (!svm_list_entry(node, struct svm_hold, node)->dead)
 			return false;
 	return svm_mask_empty(&block->coh.poisoned);
 }
@@ -723,6 +743,12 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 		}
 	}
 	if (action.mode == SVM_COH_REMOTE && block->host.kind == SVM_HOST_PRIVATE) {
+		away_from_host(block, &m);
+		if ((request->flags & SVM_REQUEST_IN_PLACE) && !svm_mask_empty(&m)) {
+			/* A hint moves nothing. */
+			svm_mask_andnot(&request->left, &group);
+			return VERDICT_AGAIN;
+		}
 		if (may_convert(block))
 			return start_convert(request, ret_t);
 		if (request->flags & SVM_REQUEST_TO_HOST)

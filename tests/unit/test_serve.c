@@ -991,6 +991,71 @@ static void an_acquire_holds_what_was_taken_while_it_waited(struct svm_fixture *
 	fake_unplug();
 }
 
+/* While a block becomes shared there is a moment in which the kernel serves touches of it by itself. The CPU reads what a
+ * device holds just then, and writes over it. */
+static struct {
+	uint64_t *read;
+	uint64_t *write;
+	uint64_t value; /* to write */
+	uint64_t found;
+	unsigned int n;
+} moment;
+
+static int moment_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+		       void **ret_addr)
+{
+	uint64_t start = (uint64_t)(uintptr_t)addr;
+	int r = svm_sys_real.mmap(addr, size, prot, flags, fd, offset, ret_addr);
+
+	if (r == 0 && (flags & MAP_FIXED) && (flags & MAP_SHARED) && moment.read &&
+	    (uint64_t)(uintptr_t)moment.read - start < size) {
+		moment.n++;
+		moment.found = *(volatile uint64_t *)moment.read;
+		*(volatile uint64_t *)moment.write = moment.value;
+	}
+	return r;
+}
+
+static void a_block_becomes_shared_under_touches(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+	struct flow flow;
+
+	for (unsigned int c = 0; c < 3; c += 2) {
+		struct svm_advice in_place = { .kind = SVM_ADVICE_ACCESS_IN_PLACE };
+		uint64_t *word;
+		uint64_t found;
+
+		fake_reset();
+		fake.caps = caps_of[c];
+		sys.mmap = moment_mmap;
+		svm_sys = &sys;
+		flow = open_plain(f, "becomes shared");
+		write_by_cpu(&flow, 0);
+		assert_int_equal(svm_prefetch(f->space, flow.block[0], 8u * PAGE,
+					      svm_device_location(flow.device), NULL),
+				 0);
+		moment.n = 0;
+		moment.read = word_of(&flow, 0, 0);
+		moment.write = word_of(&flow, 0, 1);
+		moment.value = ++flow.next_value;
+		word = word_of(&flow, 0, 3);
+		in_place.device = svm_device_id(flow.device);
+		assert_int_equal(svm_advise(f->space, word, PAGE, &in_place, 1, NULL), 0);
+		assert_int_equal(fake_read((uint64_t)word, &found), 0);
+		assert_int_equal(found, flow.expected[0][3]);
+		assert_int_equal(moment.n, 1);
+		assert_int_equal(moment.found, flow.expected[0][0]);
+		flow.expected[0][1] = moment.value;
+		assert_int_equal(fake_read((uint64_t)moment.write, &found), 0);
+		assert_int_equal(found, moment.value);
+		moment.read = NULL;
+		finish(&flow);
+		svm_sys = &svm_sys_real;
+	}
+	fake_unplug();
+}
+
 /* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
 static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
 		   void **ret_addr)
@@ -1386,6 +1451,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_copy_fails_of_the_death_to_come, FIXTURE_ONCE),
 		FIXTURE_CASE(in_place_beside_a_lost_page, FIXTURE_ONCE),
 		FIXTURE_CASE(an_acquire_holds_what_was_taken_while_it_waited, FIXTURE_ONCE),
+		FIXTURE_CASE(a_block_becomes_shared_under_touches, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
