@@ -469,25 +469,23 @@ int svm_advice_query(struct svm_space *space, const void *addr, uint64_t size,
 	return 0;
 }
 
-/* The runs of equal hints of a span, or with n_out 0 their number. LOCKING: tree. */
+/* How many runs of equal hints a span has; out gets the first n_out of them. LOCKING: tree. */
 static size_t collect(struct svm_ctx *ctx, uint64_t start, uint64_t end,
 		      struct svm_advice_range *out, size_t n_out)
 {
 	const struct svm_hints *hints;
-	size_t i = 0;
 	size_t n = 0;
 
 	for (uint64_t addr = start, stop;
 	     addr < end && (hints = svm_range_run(ctx, addr, end, &stop)) != NULL;
-	     addr = stop, i++) {
-		if (n == n_out)
+	     addr = stop, n++) {
+		if (n >= n_out)
 			continue;
 		out[n].addr = addr;
 		out[n].length = stop - addr;
 		svm_hints_summary(&out[n].info, hints);
-		n++;
 	}
-	return n_out ? n : i;
+	return n;
 }
 
 int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t size,
@@ -515,11 +513,9 @@ int svm_advice_enumerate(struct svm_space *space, const void *addr, uint64_t siz
 	r = svm_space_begin_any(space, addr, size, &start, &end, &native);
 	if (r < 0)
 		goto out;
-	n = collect(&space->ctx, start, end, NULL, 0);
+	n = collect(&space->ctx, start, end, copy, room);
 	if (ranges && n > room)
 		r = -ENOSPC;
-	else if (ranges)
-		(void)collect(&space->ctx, start, end, copy, room);
 	svm_space_end_any(space, native);
 	if (r < 0)
 		goto out;

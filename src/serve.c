@@ -1285,6 +1285,7 @@ int svm_request_wait(struct svm_ctx *ctx, uint64_t addr, struct svm_request *req
 	}
 	sem_init(&sem, 0, 0);
 	request->done = wake_waiter;
+	/* cppcheck-suppress autoVariables ; done() is the last to look at it, before this returns */
 	request->data = &sem;
 	svm_request_queue(request);
 	svm_rwlock_unlock(&ctx->tree_lock);

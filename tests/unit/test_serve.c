@@ -566,8 +566,9 @@ static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pac
 	bool was_there;
 	int r;
 
-	(void)snprintf(what, sizeof(what), "caps %x, pace %u: %s call %u: %s%s", caps, pace,
-		       fake_op_names[op], nth, error ? strerror(-error) : "death",
+	(void)snprintf(what, sizeof(what), "caps %x, pace %u: %s call %u: %s%s", caps,
+		       (unsigned int)pace, fake_op_names[op], nth,
+		       error ? strerror(-error) : "death",
 		       how & KEEP     ? ", memory kept"
 		       : how & CORPSE ? ", memory garbage"
 		       : how & POINT  ? ", by its point"
