@@ -24,6 +24,7 @@
 #define PM_SWAP	   (1ull << 62)
 #define PM_UFFD_WP (1ull << 57)
 
+static pthread_mutex_t away_lock = PTHREAD_MUTEX_INITIALIZER;
 static int pid;
 
 void emu_mem_init(void)
@@ -202,6 +203,7 @@ static struct emu_list uffd_spans = { &uffd_spans, &uffd_spans };
 
 void emu_mem_fork_child(void)
 {
+	pthread_mutex_init(&away_lock, NULL);
 	pid = (int)syscall(SYS_getpid);
 	pthread_mutex_init(&uffd_lock, NULL);
 }
@@ -373,4 +375,49 @@ int emu_user_populate(uint64_t start, uint64_t size, bool write, bool uffd_waits
 	    !pagemap_all(from, to - from, write))
 		return -EFAULT;
 	return populate(from, to - from, write);
+}
+
+/* ---- pages that are with a device ---- */
+
+static struct emu_list away = { &away, &away };
+
+void emu_away_set(struct emu_away *a, uint64_t start, uint64_t end)
+{
+	emu_away_clear(a);
+	pthread_mutex_lock(&away_lock);
+	a->start = start;
+	a->end = end;
+	emu_list_add_tail(&away, &a->link);
+	pthread_mutex_unlock(&away_lock);
+}
+
+void emu_away_clear(struct emu_away *a)
+{
+	pthread_mutex_lock(&away_lock);
+	if (a->link.next) {
+		emu_list_del(&a->link);
+		a->link.next = NULL;
+	}
+	pthread_mutex_unlock(&away_lock);
+}
+
+static bool is_away(uint64_t addr)
+{
+	emu_list_for_each(l, &away)
+	{
+		const struct emu_away *a = emu_list_entry(l, struct emu_away, link);
+
+		if (addr >= a->start && addr < a->end)
+			return true;
+	}
+	return false;
+}
+
+void emu_away_mark(uint64_t addr, uint64_t *entries, size_t n)
+{
+	pthread_mutex_lock(&away_lock);
+	for (size_t i = 0; i < n && !emu_list_empty(&away); i++)
+		if (entries[i] & PM_PRESENT && is_away(addr + i * EMU_PAGE))
+			entries[i] = PM_SWAP;
+	pthread_mutex_unlock(&away_lock);
 }

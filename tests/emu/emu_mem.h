@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "emu_util.h"
+
 /* 0 or -EFAULT. A page that a userfaultfd holds back is waited for. */
 int emu_user_read(void *dst, uint64_t src, size_t n);
 int emu_user_write(uint64_t dst, const void *src, size_t n);
@@ -46,5 +48,16 @@ void emu_uffd_unregistered(uint64_t start, uint64_t size);
 void emu_mem_init(void);
 void emu_mem_fork_child(void);
 int emu_pid(void);
+
+/* Spans of the program's memory whose bytes are with a device: pagemap says "swapped" of them, as of the kernel's
+ * device-private pages. */
+struct emu_away {
+	struct emu_list link; /* empty: it is not */
+	uint64_t start, end;
+};
+void emu_away_set(struct emu_away *a, uint64_t start, uint64_t end);
+void emu_away_clear(struct emu_away *a);
+/* What read() of pagemap gave, from the page of addr on. */
+void emu_away_mark(uint64_t addr, uint64_t *entries, size_t n);
 
 #endif

@@ -649,6 +649,41 @@ EMU_EXPORT ssize_t __readlink_chk(const char *path, char *out, size_t size, size
 	return do_readlinkat(AT_FDCWD, path, out, emu_min(size, have));
 }
 
+/* ---- pagemap ---- */
+
+static bool is_pagemap(int fd)
+{
+	static const char end[] = "/pagemap";
+	char name[32], path[64];
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	n = syscall(SYS_readlinkat, AT_FDCWD, name, path, sizeof(path) - 1);
+	if (n < (ssize_t)sizeof(end))
+		return false;
+	path[n] = '\0';
+	return !strcmp(path + n - (sizeof(end) - 1), end);
+}
+
+static ssize_t do_pread(int fd, void *buf, size_t size, off64_t offset)
+{
+	ssize_t r = syscall(SYS_pread64, fd, buf, size, offset);
+
+	if (r >= 8 && offset % 8 == 0 && emu.ready && is_pagemap(fd))
+		emu_away_mark((uint64_t)offset / 8 * EMU_PAGE, buf, (size_t)r / 8);
+	return r;
+}
+
+EMU_EXPORT ssize_t pread(int fd, void *buf, size_t size, off_t offset)
+{
+	return do_pread(fd, buf, size, offset);
+}
+
+EMU_EXPORT ssize_t pread64(int fd, void *buf, size_t size, off64_t offset)
+{
+	return do_pread(fd, buf, size, offset);
+}
+
 /* The next library's definition; the pointer's type is the caller's. */
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 

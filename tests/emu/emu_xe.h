@@ -20,6 +20,7 @@
 #include "emu_pt.h"
 #include "emu_xe_prof.h"
 #include "emu_xe_uapi.h"
+#include "emu_mem.h"
 
 #define EMU_KERNEL(major, minor) ((major) << 8 | (minor))
 #define EMU_XE_MAX_TILES	 4
@@ -108,6 +109,7 @@ struct emu_xe_range {
 	struct emu_xe_vm *vm; /* held */
 	struct emu_notifier notifier;
 	struct emu_xe_charge charge;
+	struct emu_away away;
 	_Atomic bool unmapped, mapped;
 };
 

@@ -23,6 +23,7 @@ static void range_unref(struct emu_xe_range *rg)
 {
 	if (atomic_fetch_sub(&rg->refs, 1) != 1)
 		return;
+	emu_away_clear(&rg->away);
 	if (rg->charge.size)
 		emu_xe_uncharge(emu_xe_dev(rg->vm->dev), &rg->charge);
 	emu_xe_vm_unref(rg->vm);
@@ -47,8 +48,10 @@ static void begin(struct emu_notifier *n, uint64_t start, uint64_t end, bool unm
 	(void)start;
 	(void)end;
 	atomic_store(&rg->mapped, false);
-	if (unmap)
+	if (unmap) {
 		atomic_store(&rg->unmapped, true);
+		emu_away_clear(&rg->away);
+	}
 	emu_pt_unmap(&rg->vm->pt, rg->node.start, rg->node.end - rg->node.start);
 }
 
@@ -181,6 +184,7 @@ static void migrate(struct emu_xe_range *rg, const struct emu_area *a, uint32_t 
 
 	if (rg->charge.size && rg->charge.region == region)
 		return;
+	emu_away_clear(&rg->away);
 	if (rg->charge.size)
 		emu_xe_uncharge(x, &rg->charge);
 	if (!region || a->kind != EMU_AREA_ANON)
@@ -192,6 +196,8 @@ static void migrate(struct emu_xe_range *rg, const struct emu_area *a, uint32_t 
 		return;
 	if (emu_xe_charge(x, &rg->charge, (uint16_t)region, size, false) < 0)
 		rg->charge.size = 0;
+	else
+		emu_away_set(&rg->away, rg->node.start, rg->node.end);
 }
 
 static int map_range(struct emu_xe_range *rg, const struct emu_xe_vma *v, const struct emu_area *a)
