@@ -2,6 +2,7 @@
 /* The xe backend's table: which devices there are, opening and closing, what happened. */
 #include "xe_internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -441,10 +442,14 @@ static int start_shared(struct svm_xe_device *dev, const char **ret_what)
 			      : -ENOMEM;
 	}
 	dev->has_window = ret == 0 && !dev->is_imported;
-	if (ret < 0 || !dev->is_imported)
+	if (ret == 0 && dev->is_imported) {
+		*ret_what = "a queue for binds";
+		ret = svm_xe_import_take(dev);
+	}
+	if (ret < 0 || !dev->is_mirrored)
 		return ret;
-	*ret_what = "a queue for binds";
-	return svm_xe_import_take(dev);
+	*ret_what = "CPU_ADDR_MIRROR";
+	return svm_xe_native_start(dev);
 }
 
 static int start(struct svm_xe_device *dev, const char **ret_what)
@@ -539,15 +544,31 @@ static int init_locks(struct svm_xe_device *dev)
 	return 0;
 }
 
-static int open_device(struct svm_xe_device *dev, const struct svm_device_import *import)
+static int open_device(struct svm_xe_device *dev, const struct svm_backend_open *args)
 {
+	const struct svm_device_import *import = args->import;
 	const char *what = NULL;
 	int ret = import ? svm_xe_import_file(dev, import) : open_node(dev);
 
 	if (ret < 0)
 		return ret;
+	if (dev->fd == 0) {
+		/* No hint can name that number (xe_vm_madvise.c). */
+		dev->fd = fcntl(0, F_DUPFD_CLOEXEC, 1);
+		(void)close(0);
+		if (dev->fd < 0)
+			return -EMFILE;
+	}
 	dev->mode = dev->options.mode;
 	ret = svm_xe_probe(dev->fd, &dev->info, &what);
+	if (ret == 0 && args->flags & SVM_OPEN_NATIVE && !import) {
+		dev->is_mirrored = svm_xe_native_could(dev);
+		dev->mode = dev->is_mirrored ? SVM_XE_MODE_FAULTS : dev->options.mode;
+		if (!dev->is_mirrored)
+			svm_xe_log(
+				dev, SVM_LOG_INFO,
+				"not native: device, kernel (CPU_ADDR_MIRROR, Linux 6.15) or options");
+	}
 	if (ret == 0) {
 		ret = import ? svm_xe_import_vm(dev, import) : 0;
 		if (ret == 0)
@@ -587,7 +608,7 @@ static int xe_open(const struct svm_backend_open *args, void **ret_dev)
 			   "option '%.40s': want [renderDN or N][:memory=SIZE][:copy=engine|cpu]"
 			   "[:host=alias|none][:placement=vram|system][:vm=jobs|long|faults]",
 			   where);
-	if (ret == 0 && args->import && (dev->options.which || dev->options.mode)) {
+	if (ret == 0 && args->import && (dev->options.which || dev->options.has_mode)) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "option '%.40s': the open file and its VM say that",
 			   args->options);
 		ret = -EINVAL;
@@ -598,7 +619,7 @@ static int xe_open(const struct svm_backend_open *args, void **ret_dev)
 		free(dev);
 		return ret;
 	}
-	ret = open_device(dev, args->import);
+	ret = open_device(dev, args);
 	if (ret < 0) {
 		destroy(dev);
 		return ret;
@@ -681,4 +702,6 @@ const struct svm_backend_ops svm_backend_xe = {
 	.completed = xe_completed,
 	.kill = xe_kill,
 	.memory_kept = xe_memory_kept,
+	.native_advise = svm_xe_native_advise,
+	.native_prefetch = svm_xe_native_prefetch,
 };

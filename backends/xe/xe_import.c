@@ -17,7 +17,7 @@
 
 /* ---- Questions -------------------------------------------------------------------------------- */
 
-static bool would_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t op, uint32_t flags)
+bool svm_xe_would_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t op, uint32_t flags)
 {
 	struct svm_xe_bind_op bind = { .op = op,
 				       .flags = flags,
@@ -41,8 +41,7 @@ static int bind_nothing(struct svm_xe_device *dev, uint32_t vm)
 	return ret;
 }
 
-/* How many areas of the VM are in a span; -EINVAL where the kernel cannot tell (before 6.18). */
-static int count_areas(struct svm_xe_device *dev, uint32_t vm, uint64_t addr, uint64_t size,
+int svm_xe_count_areas(struct svm_xe_device *dev, uint32_t vm, uint64_t addr, uint64_t size,
 		       uint32_t *ret_n)
 {
 	struct svm_xe_query_mem_range arg = { .vm_id = vm, .start = addr, .range = size };
@@ -62,7 +61,7 @@ int svm_xe_import_file(struct svm_xe_device *dev, const struct svm_device_import
 
 	(void)snprintf(dev->node, sizeof(dev->node), "fd %d", import->fd);
 	dev->is_imported = true;
-	dev->fd = fcntl(import->fd, F_DUPFD_CLOEXEC, 0);
+	dev->fd = fcntl(import->fd, F_DUPFD_CLOEXEC, 1);
 	if (dev->fd < 0) {
 		ret = -errno;
 		svm_xe_log(dev, SVM_LOG_ERROR, "cannot be duplicated (error %d)", -ret);
@@ -88,7 +87,7 @@ static int read_mode(struct svm_xe_device *dev, uint32_t vm)
 {
 	int ret;
 
-	if (!would_bind(dev, vm, SVM_XE_BIND_UNMAP, 0)) {
+	if (!svm_xe_would_bind(dev, vm, SVM_XE_BIND_UNMAP, 0)) {
 		svm_xe_log(dev, SVM_LOG_ERROR,
 			   "no VM %u in this open file (a VM belongs to the one that made it)", vm);
 		return -ENOENT;
@@ -103,7 +102,7 @@ static int read_mode(struct svm_xe_device *dev, uint32_t vm)
 		return ret;
 	}
 	dev->mode = ret == 0 ? SVM_XE_MODE_JOBS : SVM_XE_MODE_LONG;
-	if (would_bind(dev, vm, SVM_XE_BIND_MAP, SVM_XE_BIND_MIRROR))
+	if (svm_xe_would_bind(dev, vm, SVM_XE_BIND_MAP, SVM_XE_BIND_MIRROR))
 		dev->mode = SVM_XE_MODE_FAULTS;
 	return 0;
 }
@@ -116,12 +115,13 @@ int svm_xe_import_vm(struct svm_xe_device *dev, const struct svm_device_import *
 	if (ret < 0)
 		return ret;
 	dev->is_mirrored = import->flags & SVM_IMPORT_MIRRORED;
+	dev->mirror_flags = SVM_XE_BIND_MIRROR;
 	if (dev->is_mirrored && dev->mode != SVM_XE_MODE_FAULTS) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "VM %u has no CPU_ADDR_MIRROR (LR_MODE|FAULT_MODE)",
 			   import->vm_id);
 		return -EOPNOTSUPP;
 	}
-	ret = count_areas(dev, import->vm_id, dev->window_base, dev->window_size, &n);
+	ret = svm_xe_count_areas(dev, import->vm_id, dev->window_base, dev->window_size, &n);
 	/* A mirror there would have the kernel wait, in the VM's lock, for the thread that has to bind in it. */
 	if (ret == 0 && n && !dev->is_mirrored) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "VM %u has %u areas in the window [%llx, %llx)",
@@ -152,7 +152,7 @@ int svm_xe_area_set(struct svm_xe_device *dev, uint64_t addr, uint64_t size, boo
 {
 	struct svm_xe_bind_op op = {
 		.op = mirror ? SVM_XE_BIND_MAP : SVM_XE_BIND_UNMAP,
-		.flags = mirror ? SVM_XE_BIND_MIRROR : 0,
+		.flags = mirror ? dev->mirror_flags : 0,
 		.pat_index = dev->info.pat,
 		.addr = addr,
 		.range = size,
@@ -181,7 +181,9 @@ static int give_back(struct svm_xe_device *dev, uint64_t addr, uint64_t size)
 	/* First of all nothing of ours, and no device that still uses it. */
 	int ret = area_set_surely(dev, addr, size, false);
 
-	return ret < 0 || !dev->is_mirrored ? ret : area_set_surely(dev, addr, size, true);
+	return ret < 0 || !dev->is_mirrored || !dev->is_imported
+		       ? ret
+		       : area_set_surely(dev, addr, size, true);
 }
 
 void svm_xe_import_clear(struct svm_xe_device *dev)
@@ -224,7 +226,8 @@ int svm_xe_span_add(void *device, uint64_t addr, uint64_t size)
 	*span = (struct svm_xe_span){ .addr = addr, .size = size };
 	if (dev->is_mirrored)
 		ret = svm_xe_area_set(dev, addr, size, false);
-	else if (dev->is_imported && count_areas(dev, dev->shared_vm, addr, size, &n) == 0 && n)
+	else if (dev->is_imported && svm_xe_count_areas(dev, dev->shared_vm, addr, size, &n) == 0 &&
+		 n)
 		ret = -EEXIST;
 	if (ret < 0) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "[%llx, %llx) is in use in VM %u (error %d)",

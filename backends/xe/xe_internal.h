@@ -45,6 +45,7 @@ struct svm_xe_info {
 	uint32_t va_bits;
 	uint16_t pat; /* write-back, coherent with the CPU, not compressed */
 	bool has_vram;
+	bool has_mirror;
 	bool vram_64k; /* device memory is mapped in 64 KiB only */
 	uint16_t vram; /* region instance */
 	uint64_t vram_size;
@@ -76,6 +77,7 @@ struct svm_xe_options {
 	bool host;	       /* host memory mapped in place */
 	bool system;	       /* chunks in system memory */
 	enum svm_xe_mode mode; /* of a shared VM made here */
+	bool has_mode;
 };
 
 /* What follows "xe:" in a device name. -EINVAL: *ret_where points at the part that is wrong. */
@@ -266,6 +268,8 @@ struct svm_xe_device {
 	uint32_t shared_vm;
 	enum svm_xe_mode mode; /* of the shared VM */
 	bool is_imported;      /* the shared VM is the application's */
+	uint32_t mirror_flags; /* of binds that mirror */
+	bool has_madvise;      /* the kernel takes hints on mirrored memory */
 	bool is_mirrored;      /* it mirrors the CPU's addresses around what is managed */
 	bool has_window;       /* managed memory may be bound in the shared VM */
 	bool is_clear;	       /* kill_lock, or nobody else: nothing managed is bound any more */
@@ -325,7 +329,21 @@ void svm_xe_follow(struct svm_xe_device *dev, enum svm_timeline timeline, uint64
 int svm_xe_timeline_wait(struct svm_xe_device *dev, enum svm_timeline timeline, uint64_t point,
 			 uint64_t timeout_ns);
 
+/* xe_native.c */
+/* The device and its options let it be native. */
+bool svm_xe_native_could(const struct svm_xe_device *dev);
+/* The shared VM mirrors all but the window from now on. Capabilities follow. */
+int svm_xe_native_start(struct svm_xe_device *dev);
+int svm_xe_native_advise(void *device, uint64_t addr, uint64_t size,
+			 const struct svm_native_hints *hints, struct svm_outcome *ret_outcome);
+int svm_xe_native_prefetch(void *device, uint64_t addr, uint64_t size, enum svm_native_place to);
+
 /* xe_import.c */
+/* Would the kernel take a bind of this kind? */
+bool svm_xe_would_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t op, uint32_t flags);
+/* How many areas of the VM are in a span; -EINVAL where the kernel cannot tell (before 6.18). */
+int svm_xe_count_areas(struct svm_xe_device *dev, uint32_t vm, uint64_t addr, uint64_t size,
+		       uint32_t *ret_n);
 /* Take what args->import says as file and shared VM. */
 int svm_xe_import_file(struct svm_xe_device *dev, const struct svm_device_import *import);
 int svm_xe_import_vm(struct svm_xe_device *dev, const struct svm_device_import *import);

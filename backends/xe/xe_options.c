@@ -66,7 +66,7 @@ static int parse_choice(const char *s, size_t length, const char *no, const char
 	return 0;
 }
 
-static int parse_mode(const char *s, size_t length, enum svm_xe_mode *ret_mode)
+static int parse_mode(const char *s, size_t length, struct svm_xe_options *options)
 {
 	static const char *const modes[] = {
 		[SVM_XE_MODE_JOBS] = "jobs", [SVM_XE_MODE_LONG] = "long", [SVM_XE_MODE_FAULTS] = "faults"
@@ -74,7 +74,8 @@ static int parse_mode(const char *s, size_t length, enum svm_xe_mode *ret_mode)
 
 	for (unsigned int i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		if (is_word(s, length, modes[i])) {
-			*ret_mode = (enum svm_xe_mode)i;
+			options->mode = (enum svm_xe_mode)i;
+			options->has_mode = true;
 			return 0;
 		}
 	}
@@ -104,7 +105,7 @@ static int parse_key(const char *s, size_t length, struct svm_xe_options *option
 	if (key == 3)
 		return parse_choice(value, value_length, "vram", "system", &options->system);
 	if (key == 4)
-		return parse_mode(value, value_length, &options->mode);
+		return parse_mode(value, value_length, options);
 	if (parse_number(value, value_length, true, &options->memory) < 0)
 		return -EINVAL;
 	return options->memory == 0 || options->memory % SVM_BLOCK_SIZE ? -EINVAL : 0;

@@ -50,6 +50,8 @@ static int read_config(int fd, struct svm_xe_info *info)
 		ret = -EPROTO;
 	} else {
 		info->has_vram = config->info[SVM_XE_CONFIG_FLAGS] & SVM_XE_CONFIG_HAS_VRAM;
+		info->has_mirror = config->info[SVM_XE_CONFIG_FLAGS] &
+				   SVM_XE_CONFIG_HAS_CPU_ADDR_MIRROR;
 		info->vram_64k = config->info[SVM_XE_CONFIG_ALIGNMENT] > SVM_PAGE_SIZE;
 		info->va_bits = (uint32_t)config->info[SVM_XE_CONFIG_VA_BITS];
 	}

@@ -348,6 +348,41 @@ static void a_mirrored_vm_is_shared(struct svm_fixture *f)
 	app_close(&app);
 }
 
+/* A batch that touches managed memory without an acquire: were the window mirrored, the kernel would wait with the VM locked
+ * for the service thread, which wants to bind there. As it is, the batch ends, and all others go on. */
+static void a_stray_access_stops_nobody_else(struct svm_fixture *f)
+{
+	struct svm_device *device;
+	struct app app;
+	uint32_t *a;
+
+	if (!app_open(&app, APP_FAULTS) || app_mirror(&app) != 0) {
+		if (app.vm)
+			app_close(&app);
+		print_message("no mirroring on this device or kernel\n");
+		skip();
+	}
+	fixture_space(f, NULL);
+	device = import(f, &app, SVM_IMPORT_MIRRORED);
+	a = fixture_alloc(f, SIZE, 0);
+	set_words(a, 5);
+	for (unsigned int i = 0; i < 4; i++) {
+		app_reset(&app);
+		app_store(&app, a + 1, 4711);
+		if (app_start(&app) < 0) /* banned by the one before */
+			break;
+		assert_int_equal(svm_device_fill(device, (uint8_t *)a + BLOCK, (uint8_t)i, BLOCK,
+						 NULL, NULL),
+				 0);
+		assert_int_equal(((uint8_t *)a)[BLOCK], i);
+		assert_int_equal(app_wait(&app), -EIO);
+	}
+	assert_int_equal(*word_at(a, 3), (5u << 16) + 3);
+	assert_int_not_equal(a[1], 4711);
+	fixture_space_end(f);
+	app_close(&app);
+}
+
 /* ---- What is refused -------------------------------------------------------------------------- */
 
 static char lines[4096];
@@ -536,6 +571,7 @@ static const struct svm_fixture_case cases[] = {
 	FIXTURE_CASE(registered_memory_is_reached, FIXTURE_ONCE),
 	FIXTURE_CASE(the_vm_stays_as_it_was, FIXTURE_ONCE),
 	FIXTURE_CASE(a_mirrored_vm_is_shared, FIXTURE_ONCE),
+	FIXTURE_CASE(a_stray_access_stops_nobody_else, FIXTURE_ONCE),
 	FIXTURE_CASE(what_cannot_be_imported_is_named, FIXTURE_ONCE),
 	FIXTURE_CASE(a_failed_import_leaves_nothing, FIXTURE_ONCE),
 	FIXTURE_CASE(a_lost_device_leaves_the_vm, FIXTURE_ONCE),
