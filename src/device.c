@@ -359,6 +359,9 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 	if (r < 0)
 		return r;
 	device->ops.caps(device->dev, &device->caps);
+	/* Faults of a driver are the kernel's own. */
+	if (!ctx->host.uffd.kernel_faults)
+		device->caps.caps &= ~SVM_CAP_NATIVE_UFFD;
 	device->native_only = svm_backend_is_native_only(&device->ops);
 	r = svm_backend_check_caps(&device->ops, &device->caps, &ctx->log);
 	if (r == 0 && (device->caps.va_start > ctx->host.window_base ||

@@ -89,9 +89,8 @@ void svm_native_forget_unmapped(struct svm_ctx *ctx, uint64_t start, uint64_t en
 	struct svm_tree_node *node = svm_tree_find_from(&ctx->system, start);
 
 	while (node && node->start < end) {
-		struct holes holes = { .ctx = ctx,
-				       .next = svm_max_u64(start, node->start),
-				       .end = svm_min_u64(end, node->end) };
+		/* All of the run: who asks for a part of it may ask for the rest when other memory is there. */
+		struct holes holes = { .ctx = ctx, .next = node->start, .end = node->end };
 
 		if (is_mapped(holes.next, holes.end) == -ENOENT) {
 			uint64_t stop = holes.end;

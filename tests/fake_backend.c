@@ -15,12 +15,15 @@
 #define MAX_PAGES    32768u /* of the window */
 #define MAX_COMMANDS 8192u  /* per timeline */
 #define MAX_FAULTS   16u
+#define MAX_OWN	     4096u
 #define WORK_FAULT   (MAX_FAULTS - 1u) /* slot of the work at the head of its queue */
 /* Handles of chunks do not look like indices. */
 #define HANDLE(i) (UINT64_C(0xc0de0000) + (i))
 
 const char *const fake_op_names[FAKE_OPS] = {
-	"open", "chunk_alloc", "chunk_map", "bind", "copy", "work", "fault_read", "fault_done",
+	"open",		"chunk_alloc", "chunk_map",  "bind",	      "copy",
+	"work",		"fault_read",  "fault_done", "native_advise", "native_prefetch",
+	"native_query",
 };
 
 struct fake_config fake;
@@ -88,6 +91,14 @@ static struct device {
 		int error;
 		enum plan_kind kind;
 	} plan;
+	/* System memory that the device says it has; nothing is really moved. */
+	uint64_t own[MAX_OWN];
+	unsigned int n_own;
+	uint64_t stuck;
+	uint64_t stuck_end;
+	struct fake_advice advice[FAKE_MAX_ADVICE];
+	unsigned int n_advice;
+	struct svm_outcome answer;
 	int point_error; /* of the call that is being taken */
 	bool dies_after; /* that call */
 	unsigned int n_wrong;
@@ -406,11 +417,17 @@ static void do_copy(const struct svm_copy *copy)
 		memcpy(end_at(&copy->dst), end_at(&copy->src), copy->size);
 }
 
+static bool is_native_only;
+
+/* An address as the device's page tables have it; for what a native device reaches, as the process has. */
 static char *translate(uint64_t addr, bool write)
 {
 	uint64_t i = (addr - dev.window_base) / PAGE;
 	const struct pte *pte = &dev.ptes[i % MAX_PAGES];
 
+	if (is_native_only ||
+	    ((fake.caps & SVM_CAP_NATIVE) && addr - dev.window_base >= dev.window_size))
+		return (char *)(uintptr_t)addr;
 	if (i >= MAX_PAGES || !pte->at || (write && !pte->write))
 		return NULL;
 	return pte->at + addr % PAGE;
@@ -795,6 +812,119 @@ int fake_write(uint64_t addr, uint64_t value)
 	return access_word(addr, true, &value);
 }
 
+/* ---- System memory ---------------------------------------------------------------------------- */
+
+static unsigned int find_own(uint64_t addr)
+{
+	unsigned int i = 0;
+
+	while (i < dev.n_own && dev.own[i] != addr)
+		i++;
+	return i;
+}
+
+static void check_system(uint64_t addr, uint64_t size)
+{
+	if (size == 0 || (addr | size) % PAGE)
+		wrong("system memory that is not in pages");
+	if (addr < dev.window_base + dev.window_size && dev.window_base < addr + size)
+		wrong("the window as system memory");
+	if (!(fake.caps & SVM_CAP_NATIVE))
+		wrong("a native op of a device that is not native");
+}
+
+static int fake_native_advise(void *device, uint64_t addr, uint64_t size,
+			      const struct svm_native_hints *hints, struct svm_outcome *ret_outcome)
+{
+	int r;
+
+	(void)device;
+	pthread_mutex_lock(&dev.lock);
+	check_system(addr, size);
+	r = enter(FAKE_NATIVE_ADVISE);
+	if (dev.n_advice < FAKE_MAX_ADVICE)
+		dev.advice[dev.n_advice++] = (struct fake_advice){ addr, size, *hints };
+	if (r == 0)
+		*ret_outcome = dev.answer;
+	pthread_mutex_unlock(&dev.lock);
+	return r;
+}
+
+static int fake_native_prefetch(void *device, uint64_t addr, uint64_t size,
+				enum svm_native_place to)
+{
+	int r;
+
+	(void)device;
+	pthread_mutex_lock(&dev.lock);
+	check_system(addr, size);
+	if (size / PAGE > SVM_NATIVE_BATCH_PAGES || (to != SVM_NATIVE_OWN && to != SVM_NATIVE_HOST))
+		wrong("a prefetch of too much, or to nowhere");
+	r = enter(FAKE_NATIVE_PREFETCH);
+	for (uint64_t a = addr; a < addr + size && r == 0; a += PAGE) {
+		unsigned int i = find_own(a);
+
+		if (to == SVM_NATIVE_HOST && i < dev.n_own)
+			dev.own[i] = dev.own[--dev.n_own];
+		else if (to == SVM_NATIVE_OWN && i == dev.n_own && i < MAX_OWN &&
+			 (a < dev.stuck || a >= dev.stuck_end))
+			dev.own[dev.n_own++] = a;
+	}
+	pthread_mutex_unlock(&dev.lock);
+	return r;
+}
+
+static int fake_native_query(void *device, uint64_t addr, size_t n_pages, uint8_t *ret_pages)
+{
+	int r;
+
+	(void)device;
+	pthread_mutex_lock(&dev.lock);
+	check_system(addr, n_pages * PAGE);
+	r = enter(FAKE_NATIVE_QUERY);
+	for (size_t i = 0; i < n_pages && r == 0; i++)
+		ret_pages[i] = find_own(addr + i * PAGE) < dev.n_own
+				       ? SVM_NATIVE_PAGE_OWN | SVM_NATIVE_PAGE_MAPPED
+				       : 0;
+	pthread_mutex_unlock(&dev.lock);
+	return r;
+}
+
+unsigned int fake_n_advice(void)
+{
+	unsigned int n;
+
+	pthread_mutex_lock(&dev.lock);
+	n = dev.n_advice;
+	pthread_mutex_unlock(&dev.lock);
+	return n;
+}
+
+struct fake_advice fake_advice(unsigned int i)
+{
+	struct fake_advice advice;
+
+	pthread_mutex_lock(&dev.lock);
+	advice = dev.advice[i % FAKE_MAX_ADVICE];
+	pthread_mutex_unlock(&dev.lock);
+	return advice;
+}
+
+void fake_answer_advice(struct svm_outcome outcome)
+{
+	pthread_mutex_lock(&dev.lock);
+	dev.answer = outcome;
+	pthread_mutex_unlock(&dev.lock);
+}
+
+void fake_stick(uint64_t addr, uint64_t size)
+{
+	pthread_mutex_lock(&dev.lock);
+	dev.stuck = addr;
+	dev.stuck_end = addr + size;
+	pthread_mutex_unlock(&dev.lock);
+}
+
 /* ---- Command ---------------------------------------------------------------------------------- */
 
 const struct svm_backend_ops fake_backend = {
@@ -819,13 +949,41 @@ const struct svm_backend_ops fake_backend = {
 	.fault_done = fake_fault_done,
 	.kill = fake_kill,
 	.memory_kept = fake_memory_kept,
+	.native_advise = fake_native_advise,
+	.native_prefetch = fake_native_prefetch,
+	.native_query = fake_native_query,
+};
+
+static int fake_native_open(const struct svm_backend_open *args, void **ret_dev)
+{
+	is_native_only = true;
+	return fake_open(args, ret_dev);
+}
+
+const struct svm_backend_ops fake_native_backend = {
+	.abi = SVM_BACKEND_ABI,
+	.size = sizeof(struct svm_backend_ops),
+	.name = "fake-native",
+	.enumerate = fake_enumerate,
+	.open = fake_native_open,
+	.close = fake_close,
+	.caps = fake_caps,
+	.work = fake_work,
+	.event_fd = fake_event_fd,
+	.event_ack = fake_event_ack,
+	.completed = fake_completed,
+	.kill = fake_kill,
+	.native_advise = fake_native_advise,
+	.native_prefetch = fake_native_prefetch,
+	.native_query = fake_native_query,
 };
 
 static const struct svm_backend_ops *const *own_backends;
 
 void fake_reset(void)
 {
-	static const struct svm_backend_ops *const list[] = { &fake_backend, NULL };
+	static const struct svm_backend_ops *const list[] = { &fake_backend, &fake_native_backend,
+							      NULL };
 
 	if (!own_backends)
 		own_backends = svm_backends;
@@ -838,6 +996,11 @@ void fake_reset(void)
 	memset(dev.faults, 0, sizeof(dev.faults));
 	dev.plan.first = 0;
 	dev.n_wrong = 0;
+	dev.n_own = 0;
+	dev.n_advice = 0;
+	dev.stuck = dev.stuck_end = 0;
+	dev.answer = (struct svm_outcome){ 0 };
+	is_native_only = false;
 	pthread_mutex_unlock(&dev.lock);
 }
 

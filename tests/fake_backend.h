@@ -25,6 +25,9 @@ enum fake_op {
 	FAKE_WORK,
 	FAKE_FAULT_READ,
 	FAKE_FAULT_DONE,
+	FAKE_NATIVE_ADVISE,
+	FAKE_NATIVE_PREFETCH,
+	FAKE_NATIVE_QUERY,
 	FAKE_OPS,
 };
 extern const char *const fake_op_names[FAKE_OPS];
@@ -56,6 +59,23 @@ extern struct fake_config fake;
 
 /* The table, whose name is "fake". */
 extern const struct svm_backend_ops fake_backend;
+/* The same device without managed memory of its own, as "fake-native": what it works on it reaches as the process does. */
+extern const struct svm_backend_ops fake_native_backend;
+
+/* What native_advise() was told. */
+struct fake_advice {
+	uint64_t addr;
+	uint64_t size;
+	struct svm_native_hints hints;
+};
+#define FAKE_MAX_ADVICE 64u
+/* How often since fake_reset(), and the i-th. */
+unsigned int fake_n_advice(void);
+struct fake_advice fake_advice(unsigned int i);
+/* What native_advise() answers from now on. */
+void fake_answer_advice(struct svm_outcome outcome);
+/* Native prefetches to the device do nothing to pages of [addr, addr + size), as drivers do where they cannot move one. */
+void fake_stick(uint64_t addr, uint64_t size);
 
 /* Everything as new, and the library finds "fake" and nothing else (see svm_backends). */
 void fake_reset(void);

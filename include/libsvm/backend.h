@@ -19,6 +19,7 @@
 #define LIBSVM_BACKEND_H
 
 #include <libsvm/device.h>
+#include <libsvm/hints.h>
 #include <libsvm/types.h>
 
 #ifdef __cplusplus

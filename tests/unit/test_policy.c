@@ -452,6 +452,41 @@ static void system_atomics_forbid_duplicates_and_work_in_place(void **state)
 		  MOVE_UNIT });
 }
 
+static void pages_that_a_native_device_may_touch_stay_on_the_host(void **state)
+{
+	/* Device 1 reaches managed memory through the CPU's page tables; device 0 does not. */
+	const uint16_t native = BIT(1);
+
+	(void)state;
+	EXPECT_ROWS(
+		/* Near it is the host: preferred there, or accessed by it. */
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .reaches_host = true, .native = native },
+		  PREFERS_DEVICE(1),
+		  IN_PLACE },
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .native = native },
+		  PREFERS_DEVICE(1),
+		  MOVE_PAGE },
+		{ { .agent = CPU, .at = SVM_AT_PEER, .native = native },
+		  PREFERS_DEVICE(1),
+		  MOVE_UNIT },
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .reaches_host = true, .native = native },
+		  { .accessed_by = BIT(1) },
+		  IN_PLACE },
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .reaches_host = true, .native = native },
+		  { .in_place = BIT(1) },
+		  IN_PLACE },
+		/* A preferred location goes before it, and others' hints do not count. */
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .reaches_host = true, .native = native },
+		  { .preferred = { SVM_LOCATION_DEVICE, 0 }, .accessed_by = BIT(1) },
+		  MOVE_UNIT },
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .reaches_host = true, .native = native },
+		  { .accessed_by = BIT(2) },
+		  MOVE_UNIT },
+		{ { .agent = DEV0, .at = SVM_AT_HOST, .reaches_host = true },
+		  { .accessed_by = BIT(1) },
+		  MOVE_UNIT }, );
+}
+
 static void migration_on_prefetch_only_maps_in_place_where_it_can(void **state)
 {
 	(void)state;
@@ -659,6 +694,7 @@ int main(void)
 		cmocka_unit_test(contract_3_2_preferred_location_goes_before_accessed_by),
 		cmocka_unit_test(contract_3_2_hints_go_before_heuristics),
 		cmocka_unit_test(system_atomics_forbid_duplicates_and_work_in_place),
+		cmocka_unit_test(pages_that_a_native_device_may_touch_stay_on_the_host),
 		cmocka_unit_test(migration_on_prefetch_only_maps_in_place_where_it_can),
 		cmocka_unit_test(every_combination_has_a_lawful_answer),
 		cmocka_unit_test(contract_3_6_third_quick_move_to_and_fro_makes_a_block_thrash),
