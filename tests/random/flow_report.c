@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define RING	   512u
-#define RING_SHOWN 50u
+#define RING_SHOWN 120u
 
 /* One line of the ring: what was called, and what came of it. */
 struct line {

@@ -89,6 +89,8 @@ static void wrong(const struct worker *w, const struct region *r, uint64_t at, c
 	struct svm_page_residency page = { 0 };
 
 	(void)svm_residency_query(flow.space, r->addr + at, 1, &page, 1, NULL);
+	flow_print_events(r->addr + at);
+	flow_print_mapping(r->addr + at);
 	flow_fail(
 		"%s reads %02x %02x %02x %02x at region %d + %llx (%p), expected %02x (or %02x, state %u, page marks %x); now "
 		"residency flags %x devices %x mapped %x",
