@@ -34,11 +34,13 @@ static void note_failure(struct svm_timeline_state *state, uint64_t value, int s
 	unsigned int i = (unsigned int)(state->n_failures++ % SVM_FAILURES);
 
 	state->failed[i] = value;
-	state->failure[i] = status;
+	/* What -EAGAIN means to whoever waits is not for a backend to say. */
+	state->failure[i] = status == -EAGAIN ? -EIO : status;
 }
 
-/* LOCKING: device->lock. Move waiters whose point is reached to ready. */
-static void collect(struct svm_device *device, enum svm_timeline t, struct svm_list *ready)
+/* LOCKING: device->lock. Move waiters whose point is reached to ready; woken: those who wait for any event, too. */
+static void collect(struct svm_device *device, enum svm_timeline t, bool woken,
+		    struct svm_list *ready)
 {
 	struct svm_timeline_state *state = &device->timelines[t];
 
@@ -46,9 +48,10 @@ static void collect(struct svm_device *device, enum svm_timeline t, struct svm_l
 		struct svm_point_waiter *waiter =
 			svm_list_entry(node, struct svm_point_waiter, node);
 
-		if (waiter->value > state->completed)
+		if (waiter->value > state->completed && !(woken && waiter->value == SVM_NEXT_EVENT))
 			continue;
-		waiter->status = result_of(state, waiter->value);
+		/* Who waits for room has nothing to do with what the others' work came to. */
+		waiter->status = waiter->for_room ? 0 : result_of(state, waiter->value);
 		svm_list_del(node);
 		svm_list_add_tail(ready, node);
 	}
@@ -66,22 +69,31 @@ static void collect_all(struct svm_device *device, int reason, struct svm_list *
 	}
 }
 
-/* LOCKING: device->lock. Ask the backend how far it is. Returns -ENODEV if the device is lost, or 0. */
+/*
+ * LOCKING: device->lock. Ask the backend how far it is. Returns -ENODEV if the device is lost, or 0.
+ *
+ * No point counts as reached before the call that submits it has returned, whatever the backend says: who waits for it
+ * asks then. So a value out of the blue does no lasting harm.
+ */
 static int ask(struct svm_device *device, enum svm_timeline t)
 {
 	struct svm_timeline_state *state = &device->timelines[t];
+	uint64_t value;
+	bool news;
 	int r;
 
 	do {
-		uint64_t value = state->completed;
-
+		value = state->completed;
 		r = device->ops.completed(device->dev, t, &value);
-		if (value <= state->completed && r < 0 && r != -ENODEV)
-			break; /* about no new point: told before */
-		state->completed = svm_max_u64(state->completed, value);
-		if (r < 0 && r != -ENODEV)
+		/* Else it was told before. */
+		news = value > state->completed;
+		if (news && r < 0 && r != -ENODEV)
 			note_failure(state, value, r);
-	} while (r < 0 && r != -ENODEV);
+		if (svm_min_u64(value, state->submitted) > state->completed) {
+			state->completed = svm_min_u64(value, state->submitted);
+			state->refused_ns = 0;
+		}
+	} while (r < 0 && r != -ENODEV && news && value <= state->submitted);
 	return r == -ENODEV ? r : 0;
 }
 
@@ -90,7 +102,7 @@ static int look(struct svm_device *device, enum svm_timeline t, struct svm_list 
 {
 	int r = ask(device, t);
 
-	collect(device, t, ready);
+	collect(device, t, false, ready);
 	return r;
 }
 
@@ -123,6 +135,16 @@ static uint64_t oldest_wait(const struct svm_device *device)
 	return since;
 }
 
+static void give_up(struct svm_device *device, uint64_t ns)
+{
+	svm_trace_event(&device->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_WATCHDOG,
+								  .device = device->id,
+								  .value = ns / 1000000u });
+	svm_error(&device->ctx->log, "device %s: an operation takes over %llu ms, given up",
+		  device->name, (unsigned long long)(ns / 1000000u));
+	svm_device_lose(device, -ENODEV);
+}
+
 static void watchdog_fired(struct svm_timer *timer)
 {
 	struct svm_device *device = svm_container_of(timer, struct svm_device, watchdog);
@@ -141,17 +163,12 @@ static void watchdog_fired(struct svm_timer *timer)
 		arm_watchdog(device);
 		return;
 	}
-	svm_trace_event(&device->ctx->trace,
-			&(struct svm_event){ .kind = SVM_EVENT_WATCHDOG,
-					     .device = device->id,
-					     .value = (now - since) / 1000000u });
-	svm_error(&device->ctx->log, "device %s: an operation takes over %llu ms, given up",
-		  device->name, (unsigned long long)((now - since) / 1000000u));
-	svm_device_lose(device, -ENODEV);
+	give_up(device, now - since);
 }
 
-/* All timelines, and who waited for what they have reached. Returns why the device is lost, or 0. */
-static int look_at_all(struct svm_device *device)
+/* All timelines, and who waited for what they have reached, or for any event (woken). Returns why the device is lost, or
+ * 0. */
+static int look_at_all(struct svm_device *device, bool woken)
 {
 	struct svm_list ready;
 	int lost = 0;
@@ -159,10 +176,12 @@ static int look_at_all(struct svm_device *device)
 	svm_list_init(&ready);
 	svm_lock(&device->lock);
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++) {
-		int r = look(device, (enum svm_timeline)t, &ready);
+		int r = ask(device, (enum svm_timeline)t);
 
+		collect(device, (enum svm_timeline)t, woken, &ready);
 		lost = lost ? lost : r;
 	}
+	device->n_events += woken;
 	svm_unlock(&device->lock);
 	/* Whoever is told of a failure that ended the device finds it lost. */
 	if (lost)
@@ -185,23 +204,35 @@ void svm_device_check(struct svm_device *device)
 		svm_device_lose(device, lost);
 }
 
+static void handle_loss(struct svm_device *device)
+{
+	if (device->lost_handled)
+		return;
+	device->lost_handled = true;
+	/* A dead device's fd may stay readable for ever. */
+	svm_loop_remove_watch(device->loop, &device->event_watch);
+	if (svm_device_has(device, SVM_CAP_FAULTS))
+		svm_loop_remove_watch(device->loop, &device->fault_watch);
+	device->on_lost(device);
+}
+
 static void event_ready(struct svm_watch *watch)
 {
 	struct svm_device *device = svm_container_of(watch, struct svm_device, event_watch);
 	int lost;
 
 	device->ops.event_ack(device->dev);
-	lost = look_at_all(device);
+	lost = look_at_all(device, true);
 	if (lost)
 		svm_device_lose(device, lost);
-	if (svm_device_is_lost(device) && !device->lost_handled) {
-		device->lost_handled = true;
-		/* A dead device's fd may stay readable for ever. */
-		svm_loop_remove_watch(device->loop, &device->event_watch);
-		if (svm_device_has(device, SVM_CAP_FAULTS))
-			svm_loop_remove_watch(device->loop, &device->fault_watch);
-		device->on_lost(device);
-	}
+	if (svm_device_is_lost(device))
+		handle_loss(device);
+}
+
+/* The event of a loss may not come, if it was us who gave the device up. */
+static void loss_fired(struct svm_timer *timer)
+{
+	handle_loss(svm_container_of(timer, struct svm_device, loss));
 }
 
 static void fault_ready(struct svm_watch *watch)
@@ -222,7 +253,7 @@ void svm_device_lose(struct svm_device *device, int reason)
 		return;
 	}
 	/* Lost means that nothing of it writes memory any more: only then may others go on, and take
-	 * the bytes or the storage. It makes event_fd readable, which leads to on_lost(). */
+	 * the bytes or the storage. */
 	device->ops.kill(device->dev);
 	svm_lock(&device->lock);
 	/* What ended before the end, and how. */
@@ -236,10 +267,23 @@ void svm_device_lose(struct svm_device *device, int reason)
 	svm_trace_event(&device->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_DEVICE_LOST,
 								  .device = device->id,
 								  .value = (uint64_t)-reason });
+	/* Leads to on_lost(), in the loop. */
+	svm_loop_set_timer(device->loop, &device->loss, 0);
 	run_waiters(&ready);
 }
 
-bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
+/* LOCKING: device->lock. Which point makes room where a call was refused. */
+static uint64_t point_of_room(const struct svm_device *device, const struct svm_point *refused)
+{
+	const struct svm_timeline_state *state = &device->timelines[refused->timeline];
+
+	if (state->submitted > state->completed)
+		return state->submitted;
+	/* Nothing is under way whose end would make room: the backend says when, or has said so since. */
+	return device->n_events == refused->value ? SVM_NEXT_EVENT : state->completed;
+}
+
+static bool wait_for(struct svm_device *device, const struct svm_point *point, bool for_room,
 		     struct svm_point_waiter *waiter)
 {
 	struct svm_timeline_state *state = &device->timelines[point->timeline];
@@ -249,13 +293,14 @@ bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
 	int lost = 0;
 
 	svm_list_init(&ready);
-	waiter->value = point->value;
 	waiter->since_ns = svm_sys->clock_ns();
+	waiter->for_room = for_room;
 	svm_lock(&device->lock);
-	if (point->value > state->completed)
+	waiter->value = for_room ? point_of_room(device, point) : point->value;
+	if (waiter->value > state->completed)
 		lost = look(device, point->timeline, &ready);
-	done = point->value <= state->completed;
-	waiter->status = done ? result_of(state, point->value) : 0;
+	done = waiter->value <= state->completed;
+	waiter->status = done && !for_room ? result_of(state, waiter->value) : 0;
 	if (!done && svm_device_is_lost(device)) {
 		waiter->status = atomic_load(&device->lost);
 		done = true;
@@ -273,30 +318,73 @@ bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
 	return done;
 }
 
-bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline,
-			  struct svm_point_waiter *waiter)
+bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
+		     struct svm_point_waiter *waiter)
 {
-	struct svm_point point = { .timeline = timeline };
-
-	svm_lock(&device->lock);
-	point.value = device->timelines[timeline].submitted;
-	svm_unlock(&device->lock);
-	return svm_device_wait(device, &point, waiter);
+	return wait_for(device, point, false, waiter);
 }
 
-static int note(struct svm_device *device, int r, const struct svm_point *point)
+bool svm_device_wait_room(struct svm_device *device, const struct svm_point *refused,
+			  struct svm_point_waiter *waiter)
 {
-	struct svm_timeline_state *state = &device->timelines[point->timeline];
+	return wait_for(device, refused, true, waiter);
+}
 
+/* A call for a timeline begins: what is known of events before it. */
+static uint64_t events_before(struct svm_device *device)
+{
+	uint64_t n;
+
+	svm_lock(&device->lock);
+	n = device->n_events;
+	svm_unlock(&device->lock);
+	return n;
+}
+
+/* The queue was full. Returns whether it has been so for too long: no room came, and no call went through. */
+static bool is_stuck(struct svm_device *device, enum svm_timeline timeline)
+{
+	struct svm_timeline_state *state = &device->timelines[timeline];
+	uint64_t now = svm_sys->clock_ns();
+	bool stuck = false;
+
+	svm_lock(&device->lock);
+	if (state->refused_ns == 0)
+		state->refused_ns = now;
+	else if (timeline != SVM_TIMELINE_WORK)
+		stuck = now - state->refused_ns > device->ctx->op_timeout_ns;
+	svm_unlock(&device->lock);
+	return stuck;
+}
+
+/* What came of a call for a timeline, before which there had been n_events. */
+static int note(struct svm_device *device, enum svm_timeline timeline, uint64_t n_events, int r,
+		struct svm_point *point)
+{
+	struct svm_timeline_state *state = &device->timelines[timeline];
+
+	if (r >= 0 && point->timeline != (uint32_t)timeline) {
+		svm_error(&device->ctx->log, "device %s: a point of timeline %u instead of %u",
+			  device->name, point->timeline, (unsigned int)timeline);
+		svm_device_lose(device, -EPROTO);
+		r = -ENODEV;
+	}
+	if (r == -EAGAIN && is_stuck(device, timeline)) {
+		give_up(device, device->ctx->op_timeout_ns);
+		r = -ENODEV;
+	}
 	/* The event that says so may come later: whoever decides by the error must find the device lost. */
 	if (r == -ENODEV && !svm_device_is_lost(device)) {
-		int lost = look_at_all(device);
+		int lost = look_at_all(device, false);
 
 		svm_device_lose(device, lost ? lost : r);
 	}
-	if (r < 0)
+	if (r < 0) {
+		*point = (struct svm_point){ .timeline = timeline, .value = n_events };
 		return r;
+	}
 	svm_lock(&device->lock);
+	state->refused_ns = 0;
 	if (point->value > state->submitted)
 		state->submitted = point->value;
 	svm_unlock(&device->lock);
@@ -306,33 +394,47 @@ static int note(struct svm_device *device, int r, const struct svm_point *point)
 int svm_device_bind(struct svm_device *device, const struct svm_bind *binds, size_t n_binds,
 		    struct svm_point *ret_point)
 {
+	uint64_t n_events = events_before(device);
+	int r;
+
 	svm_trace_count(&device->ctx->trace, SVM_COUNT_BINDS, n_binds);
 	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_BIND };
-	return note(device, device->ops.bind(device->dev, binds, n_binds, ret_point), ret_point);
+	r = device->ops.bind(device->dev, binds, n_binds, ret_point);
+	return note(device, SVM_TIMELINE_BIND, n_events, r, ret_point);
 }
 
 int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies,
 		      uint32_t flags, struct svm_point *ret_point)
 {
+	uint64_t n_events = events_before(device);
+	int r;
+
 	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_COPY };
-	return note(device, device->ops.copy(device->dev, copies, n_copies, flags, ret_point),
-		    ret_point);
+	r = device->ops.copy(device->dev, copies, n_copies, flags, ret_point);
+	return note(device, SVM_TIMELINE_COPY, n_events, r, ret_point);
 }
 
 int svm_device_work(struct svm_device *device, const struct svm_work *work,
 		    struct svm_point *ret_point)
 {
+	uint64_t n_events = events_before(device);
+	int r;
+
 	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_WORK };
-	return note(device, device->ops.work(device->dev, work, ret_point), ret_point);
+	r = device->ops.work(device->dev, work, ret_point);
+	return note(device, SVM_TIMELINE_WORK, n_events, r, ret_point);
 }
 
 int svm_device_launch(struct svm_device *device,
 		      void (*kernel)(const void *args, uint64_t index, uint64_t count),
 		      const void *args, size_t args_size, uint64_t n, struct svm_point *ret_point)
 {
+	uint64_t n_events = events_before(device);
+	int r;
+
 	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_WORK };
-	return note(device, device->ops.launch(device->dev, kernel, args, args_size, n, ret_point),
-		    ret_point);
+	r = device->ops.launch(device->dev, kernel, args, args_size, n, ret_point);
+	return note(device, SVM_TIMELINE_WORK, n_events, r, ret_point);
 }
 
 static void forward_log(void *data, int level, const char *line)
@@ -410,6 +512,7 @@ int svm_device_new(struct svm_ctx *ctx, const char *name, const struct svm_devic
 	svm_arena_account(&ctx->arena, (int64_t)sizeof(*device));
 	device->loop = ctx->loops[0];
 	device->watchdog.fire = watchdog_fired;
+	device->loss.fire = loss_fired;
 	*ret_device = device;
 	return 0;
 }
@@ -437,6 +540,7 @@ void svm_device_stop(struct svm_device *device)
 	if (svm_device_has(device, SVM_CAP_FAULTS))
 		svm_loop_remove_watch(device->loop, &device->fault_watch);
 	svm_loop_cancel_timer(device->loop, &device->watchdog);
+	svm_loop_cancel_timer(device->loop, &device->loss);
 }
 
 void svm_device_get(struct svm_device *device)

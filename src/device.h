@@ -20,10 +20,14 @@ struct svm_point_waiter {
 	struct svm_list node;
 	uint64_t value;
 	uint64_t since_ns;
-	int status; /* 0, or why the device was lost */
+	bool for_room; /* of a queue, not for what the point came to */
+	int status;    /* 0, or what the point failed with, or why the device was lost */
 	void (*fn)(struct svm_point_waiter *waiter);
 	void *data;
 };
+
+/* A value to wait for: whatever the device tells next. No point has it. */
+#define SVM_NEXT_EVENT UINT64_MAX
 
 /* Failed points that are remembered for waiters who come late. */
 #define SVM_FAILURES 16u
@@ -32,6 +36,7 @@ struct svm_timeline_state {
 	struct svm_list waiters;
 	uint64_t completed;
 	uint64_t submitted; /* the latest point seen */
+	uint64_t refused_ns; /* when a full queue was first met, since a call or a point got through; 0: not */
 	uint64_t n_failures;
 	uint64_t failed[SVM_FAILURES]; /* ring: values, and what they failed with */
 	int failure[SVM_FAILURES];
@@ -50,6 +55,7 @@ struct svm_device {
 
 	struct svm_lock lock; /* FENCE: timelines */
 	struct svm_timeline_state timelines[SVM_TIMELINES];
+	uint64_t n_events; /* FENCE: that the device has told of */
 	struct svm_lock
 		kill_lock; /* BACKEND: held while the backend kills it, so that all wait for that */
 	_Atomic int lost;  /* 0, or the negative errno that says why; set once nothing of it runs */
@@ -67,7 +73,8 @@ struct svm_device {
 	struct svm_watch event_watch;
 	struct svm_watch fault_watch;
 	struct svm_timer watchdog;
-	_Atomic bool watched; /* the watchdog will look at who waits now */
+	struct svm_timer loss; /* set at once, by whoever finds the device lost */
+	_Atomic bool watched;  /* the watchdog will look at who waits now */
 	/* Set by the layer above before svm_device_start(): called in the loop's thread. */
 	void (*on_lost)(struct svm_device *device);
 	void (*on_faults)(struct svm_device *device);
@@ -111,11 +118,12 @@ static inline struct svm_device *svm_device_of(const struct svm_ctx *ctx, uint32
  * the loop's thread or that of another waiter, with no lock held. */
 bool svm_device_wait(struct svm_device *device, const struct svm_point *point,
 		     struct svm_point_waiter *waiter);
-/* Wait until some room is made on a timeline that answered -EAGAIN: for all that was submitted. */
-bool svm_device_wait_idle(struct svm_device *device, enum svm_timeline timeline,
+/* Wait until there may be room on a timeline that answered -EAGAIN, with refused from that call. */
+bool svm_device_wait_room(struct svm_device *device, const struct svm_point *refused,
 			  struct svm_point_waiter *waiter);
 
-/* The backend's ops, with what was submitted noted. */
+/* The backend's ops, with what was submitted noted. On error *ret_point is for svm_device_wait_room(). Room that does not
+ * come within op_timeout is the loss of the device. */
 int svm_device_bind(struct svm_device *device, const struct svm_bind *binds, size_t n_binds,
 		    struct svm_point *ret_point);
 int svm_device_copies(struct svm_device *device, const struct svm_copy *copies, size_t n_copies,

@@ -312,8 +312,8 @@ void svm_fault_read_device(struct svm_device *device)
 	struct svm_device_fault faults[SVM_FAULT_BATCH];
 	int n = device->ops.fault_read(device->dev, faults, SVM_FAULT_BATCH);
 
-	if (n < 0) {
-		svm_device_lose(device, n);
+	if (n < 0 || n > (int)SVM_FAULT_BATCH) {
+		svm_device_lose(device, n < 0 ? n : -EPROTO);
 		return;
 	}
 	for (int i = 0; i < n; i++)

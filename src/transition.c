@@ -60,7 +60,7 @@ static void wait_for(struct svm_transition *t, struct svm_device *device, int re
 	atomic_fetch_add(&t->pending, 1u);
 	if (result == -EAGAIN) {
 		t->again = true;
-		reached = svm_device_wait_idle(device, (enum svm_timeline)point->timeline, waiter);
+		reached = svm_device_wait_room(device, point, waiter);
 	} else {
 		reached = svm_device_wait(device, point, waiter);
 	}
@@ -90,7 +90,8 @@ static void bind_flush(struct bind_batch *batch)
 	batch->n = 0;
 	if (r < 0)
 		batch->result = r;
-	else
+	/* Room on the queue is waited for where that refused; anything else, where the last call got. */
+	if (r >= 0 || r == -EAGAIN)
 		batch->point = point;
 }
 
@@ -248,6 +249,8 @@ static char *cpu_end(const struct svm_copy_end *end, struct svm_device *device, 
 	if (end->host)
 		return end->host;
 	*ret_error = device->ops.chunk_map(end->peer_dev, end->chunk, &map);
+	if (*ret_error == -EAGAIN)
+		*ret_error = -EIO; /* no queue could be full */
 	if (*ret_error < 0)
 		return NULL;
 	if (!map) {
@@ -305,7 +308,7 @@ static void copy_flush(struct copy_batch *batch)
 	batch->n = 0;
 	if (r < 0)
 		batch->result = r;
-	else if (point.value)
+	if (r == -EAGAIN || (r >= 0 && point.value))
 		batch->point = point;
 }
 

@@ -248,7 +248,7 @@ static void work_submit(struct work *work)
 		if (r != -EAGAIN)
 			break;
 		work->point_waiter.fn = work_queue_has_room;
-		if (!svm_device_wait_idle(device, SVM_TIMELINE_WORK, &work->point_waiter))
+		if (!svm_device_wait_room(device, &point, &work->point_waiter))
 			return;
 		if (work->point_waiter.status < 0) {
 			r = work->point_waiter.status;

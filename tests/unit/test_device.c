@@ -282,14 +282,51 @@ static void a_full_queue_is_waited_for(void **state)
 	submit_bind();
 	assert_int_equal(svm_device_bind(device, &bind, 1, &point), -EAGAIN);
 	assert_int_equal(point.timeline, SVM_TIMELINE_BIND);
-	assert_false(svm_device_wait_idle(device, SVM_TIMELINE_BIND, &waiter.waiter));
+	assert_false(svm_device_wait_room(device, &point, &waiter.waiter));
 	fake_complete(2);
 	await(&waiter, 0);
 	submit_bind();
 	fake_complete(1);
 	/* With nothing under way there is nothing to wait for. */
-	assert_true(svm_device_wait_idle(device, SVM_TIMELINE_COPY, &waiter.waiter));
+	assert_true(svm_device_wait_room(
+		device, &(struct svm_point){ .timeline = SVM_TIMELINE_COPY }, &waiter.waiter));
 	assert_int_equal(waiter.waiter.status, 0);
+}
+
+/* Room on a queue is room, whatever the work came to that made it. */
+static void failed_work_makes_room(void **state)
+{
+	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
+	struct svm_point point;
+	struct waiter waiter;
+
+	(void)state;
+	fake.queue = 1;
+	open_device();
+	init_waiter(&waiter);
+	fake_fail_point(FAKE_BIND, 1, -ENOSPC);
+	submit_bind();
+	assert_int_equal(svm_device_bind(device, &bind, 1, &point), -EAGAIN);
+	assert_false(svm_device_wait_room(device, &point, &waiter.waiter));
+	fake_complete(1);
+	await(&waiter, 0);
+}
+
+/* With nothing under way, an event says that there is room; one that came since the refusal counts. */
+static void a_queue_that_is_full_of_nothing_waits_for_an_event(void **state)
+{
+	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
+	struct svm_point point;
+	struct waiter waiter;
+
+	(void)state;
+	open_device();
+	init_waiter(&waiter);
+	fake_fail(FAKE_BIND, 1, -EAGAIN, 1);
+	assert_int_equal(svm_device_bind(device, &bind, 1, &point), -EAGAIN);
+	if (!svm_device_wait_room(device, &point, &waiter.waiter))
+		await(&waiter, 0);
+	submit_bind();
 }
 
 static void errors_of_the_backend_come_through(void **state)
@@ -304,7 +341,7 @@ static void errors_of_the_backend_come_through(void **state)
 	fake_fail(FAKE_BIND, 1, -ENOMEM, 1);
 	assert_int_equal(svm_device_bind(device, &bind, 1, &point), -ENOMEM);
 	/* It was not taken. */
-	assert_true(svm_device_wait_idle(device, SVM_TIMELINE_BIND, &waiter.waiter));
+	assert_int_equal(device->timelines[SVM_TIMELINE_BIND].submitted, 0);
 	assert_false(svm_device_is_lost(device));
 	assert_int_equal(svm_device_launch(device, NULL, NULL, 0, 1, &point), -EOPNOTSUPP);
 }
@@ -604,6 +641,8 @@ int main(void)
 		TEST(timelines_do_not_wait_for_each_other),
 		TEST(one_waiter_finds_out_for_others),
 		TEST(a_full_queue_is_waited_for),
+		TEST(failed_work_makes_room),
+		TEST(a_queue_that_is_full_of_nothing_waits_for_an_event),
 		TEST(errors_of_the_backend_come_through),
 		TEST(loss_ends_all_waits),
 		TEST(waiters_are_told_the_reason_of_the_loss),
