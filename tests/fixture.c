@@ -60,6 +60,24 @@ bool fixture_sanitized(void)
 	return SANITIZED;
 }
 
+unsigned int fixture_slower(void)
+{
+	static unsigned int slower;
+	const char *given = getenv("SVM_TEST_SLOWER");
+	unsigned long n = given ? strtoul(given, NULL, 10) : 1;
+
+	if (!slower)
+		slower = n >= 1 && n <= 1000 ? (unsigned int)n : 1;
+	return slower;
+}
+
+bool fixture_is_quick(void)
+{
+	const char *given = getenv("SVM_TEST_QUICK");
+
+	return given && strcmp(given, "1") == 0;
+}
+
 /* ---- What glibc keeps ------------------------------------------------------------------------- */
 
 #define TUNABLES "glibc.pthread.stack_cache_size=0:glibc.malloc.arena_max=1"
@@ -173,6 +191,24 @@ const struct svm_fixture_variant fixture_variants[] = {
 	{ .name = "default_shared_3_threads", .flags = SVM_SPACE_DEFAULT_SHARED, .n_threads = 3 },
 };
 const unsigned int fixture_n_variants = sizeof(fixture_variants) / sizeof(fixture_variants[0]);
+
+/* Those of the quick form, as indices: all, faults but nothing else, no faults, nothing. */
+static const unsigned int quick_devices[] = { 0, FIXTURE_N_DEVICES / 2 - 1, FIXTURE_N_DEVICES / 2,
+					      FIXTURE_N_DEVICES - 1 };
+
+/* The variant of what does not run over all. */
+static const struct svm_fixture_variant *default_variant(void)
+{
+	const char *name = getenv("SVM_TEST_VARIANT");
+
+	if (!name)
+		return &fixture_variants[0];
+	for (unsigned int i = 0; i < fixture_n_variants; i++)
+		if (strcmp(fixture_variants[i].name, name) == 0)
+			return &fixture_variants[i];
+	(void)fprintf(stderr, "fixture: SVM_TEST_VARIANT=%s is none of the variants\n", name);
+	_exit(99);
+}
 
 /* ---- Counting --------------------------------------------------------------------------------- */
 
@@ -501,7 +537,7 @@ static void *watch(void *arg)
 void fixture_watchdog(unsigned int seconds)
 {
 	(void)pthread_mutex_lock(&dog.lock);
-	dog.seconds = SANITIZED ? 4 * seconds : seconds;
+	dog.seconds = (SANITIZED ? 4 * seconds : seconds) * fixture_slower();
 	dog.deadline = seconds ? now_ns() + dog.seconds * NS_PER_S : 0;
 	(void)pthread_cond_signal(&dog.changed);
 	(void)pthread_mutex_unlock(&dog.lock);
@@ -585,7 +621,7 @@ int fixture_setup(void **state)
 	*f = (struct svm_fixture){ .seed = program_seed(),
 				   .test = instance ? instance->name : "a test",
 				   .device = instance ? instance->device : fixture_devices[0],
-				   .variant = instance ? instance->variant : &fixture_variants[0] };
+				   .variant = instance ? instance->variant : default_variant() };
 	f->scratch = mmap(NULL, FIXTURE_SCRATCH, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 			  -1, 0);
 	if (f->scratch == MAP_FAILED)
@@ -972,7 +1008,7 @@ static void add_test(const struct svm_fixture_case *what, const char *device,
 		give_up("too many tests");
 	instance->what = what;
 	instance->device = device ? device : fixture_devices[0];
-	instance->variant = variant ? variant : &fixture_variants[0];
+	instance->variant = variant ? variant : default_variant();
 	(void)snprintf(instance->name, sizeof(instance->name), "%s%s%s", what->name,
 		       over ? "/" : "", over ? over : "");
 	tests[n_tests++] = (struct CMUnitTest){
@@ -984,6 +1020,16 @@ static void add_test(const struct svm_fixture_case *what, const char *device,
 	};
 }
 
+static bool is_chosen(unsigned int device)
+{
+	if (!fixture_is_quick())
+		return true;
+	for (unsigned int i = 0; i < sizeof(quick_devices) / sizeof(quick_devices[0]); i++)
+		if (quick_devices[i] == device)
+			return true;
+	return false;
+}
+
 int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, unsigned int n_cases)
 {
 	for (unsigned int i = 0; i < n_cases; i++) {
@@ -991,7 +1037,8 @@ int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, un
 			add_test(&cases[i], NULL, NULL);
 		for (unsigned int d = 0; d < FIXTURE_N_DEVICES && (cases[i].over & FIXTURE_DEVICES);
 		     d++)
-			add_test(&cases[i], fixture_devices[d], NULL);
+			if (is_chosen(d))
+				add_test(&cases[i], fixture_devices[d], NULL);
 		for (unsigned int v = 0;
 		     v < fixture_n_variants && (cases[i].over & FIXTURE_VARIANTS); v++)
 			add_test(&cases[i], NULL, &fixture_variants[v]);

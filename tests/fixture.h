@@ -13,7 +13,9 @@
  *
  * A test program's main() is `return fixture_main(argc, argv, cases, n_cases);`: it runs each case once,
  * or once per device or space variant (see FIXTURE_*), each as a test of its own. An argument is a pattern
- * of the names to run (* and ?). Environment: SVM_TEST_SEED.
+ * of the names to run (* and ?). Environment: SVM_TEST_SEED; SVM_TEST_SLOWER=N on machines that are N times
+ * slower, for all that bounds time; SVM_TEST_QUICK=1 for few of the devices (see fixture_is_quick());
+ * SVM_TEST_VARIANT=NAME makes that entry of fixture_variants the default one.
  *
  * It brings <cmocka.h> and what that wants.
  */
@@ -29,9 +31,10 @@
 
 #include <libsvm/libsvm.h>
 
-#define FIXTURE_PAGE	((uint64_t)SVM_PAGE_SIZE)
-#define FIXTURE_BLOCK	((uint64_t)SVM_BLOCK_SIZE)
-#define FIXTURE_TIMEOUT 30u /* seconds; four times that under sanitizers */
+#define FIXTURE_PAGE  ((uint64_t)SVM_PAGE_SIZE)
+#define FIXTURE_BLOCK ((uint64_t)SVM_BLOCK_SIZE)
+#define FIXTURE_TIMEOUT \
+	30u /* seconds; four times that under sanitizers, and SVM_TEST_SLOWER times */
 
 /* Bytes of memory that the test and its devices share outside the space, for what a kernel reports. */
 #define FIXTURE_SCRATCH 65536u
@@ -97,7 +100,8 @@ struct svm_fixture {
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 
-/* The watchdog ends the program after this many seconds from now (times four under sanitizers). */
+/* The watchdog ends the program after this many seconds from now (times four under sanitizers, times
+ * fixture_slower()). */
 void fixture_watchdog(unsigned int seconds);
 /* The next number of this test's sequence. */
 uint64_t fixture_random(struct svm_fixture *f);
@@ -111,6 +115,10 @@ static inline uint64_t fixture_pick(struct svm_fixture *f, uint64_t n)
 unsigned int fixture_leaks(struct svm_fixture *f);
 /* Does the process run under a sanitizer? */
 bool fixture_sanitized(void);
+/* By how much this machine is slower than those for which times were chosen: SVM_TEST_SLOWER, 1 without it. */
+unsigned int fixture_slower(void);
+/* Cases over devices run on four of them only: with all capabilities, with faults alone, with all but faults, with none. */
+bool fixture_is_quick(void);
 
 /* ---- Spaces and devices (all fail the test on error) ------------------------------------------ */
 
