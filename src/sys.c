@@ -3,6 +3,7 @@
  * The real table: thin wrappers that turn -1 and errno into a negative errno. EINTR is passed on.
  */
 #include "sys.h"
+#include "move_probe.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
@@ -348,6 +349,7 @@ const struct svm_sys svm_sys_real = {
 	.fcntl = real_fcntl,
 	.ioctl = real_ioctl,
 	.userfaultfd = real_userfaultfd,
+	.move_spins = svm_move_probe,
 	.open = real_open,
 	.close = real_close,
 	.read = real_read,

@@ -941,7 +941,7 @@ static _Noreturn void be_child(void (*body)(void *arg), void *arg, int error_fd)
 		(void)signal(signals[i], SIG_DFL);
 	(void)setrlimit(RLIMIT_CORE, &no_core);
 	/* Before the watchdog: a child that hangs is one failed test. */
-	(void)alarm((SANITIZED ? 4 : 1) * FIXTURE_TIMEOUT * 2 / 3);
+	(void)alarm((SANITIZED ? 4 : 1) * fixture_slower() * FIXTURE_TIMEOUT * 2 / 3);
 	if (dup2(error_fd, STDERR_FILENO) < 0 || setenv("CMOCKA_TEST_ABORT", "1", 1))
 		_exit(98);
 	body(arg);

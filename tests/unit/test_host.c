@@ -4,6 +4,7 @@
  * and with rungs of it left out. A server thread stands for the library's service: it resolves faults
  * as the record says, under the lock that stands for the block being busy.
  */
+#include "fixture.h"
 #include "host.h"
 #include "sys.h"
 #include "uffd_uapi.h"
@@ -629,7 +630,7 @@ static int set_up(void **state)
 	fake_sys.fcntl = fake_fcntl;
 	svm_sys = &fake_sys;
 	/* Who is not woken ends the program. */
-	alarm(50);
+	alarm(50 * fixture_slower());
 	return 0;
 }
 
@@ -2125,7 +2126,7 @@ static void poison_wakes_who_came_too_late_for_it(void **state)
 	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &one), 0);
 	fake.no_wake = false;
 	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &one), 0);
-	alarm(50); /* it would wait for ever */
+	alarm(50 * fixture_slower()); /* it would wait for ever */
 	assert_int_equal(pthread_join(victim.thread, NULL), 0);
 	alarm(0);
 	assert_true(victim.caught == SIGBUS || victim.caught == SIGSEGV);

@@ -346,6 +346,18 @@ static void threads_are_named_bound_and_blocked(void **state)
 	assert_int_equal(sys->close(fd), 0);
 }
 
+/* The process in which it is tried is gone, and nobody heard of it. */
+static void move_probe_leaves_nothing(void **state)
+{
+	int answer = sys->move_spins();
+
+	(void)state;
+	assert_true(answer == 0 || answer == 1);
+	assert_int_equal(sys->move_spins(), answer);
+	assert_int_equal(waitpid(-1, NULL, __WALL), -1);
+	assert_int_equal(errno, ECHILD);
+}
+
 static void clock_moves_forward(void **state)
 {
 	uint64_t a = sys->clock_ns();
@@ -368,6 +380,7 @@ int main(void)
 		cmocka_unit_test(messages_carry_files),
 		cmocka_unit_test(processes),
 		cmocka_unit_test(threads_are_named_bound_and_blocked),
+		cmocka_unit_test(move_probe_leaves_nothing),
 		cmocka_unit_test(clock_moves_forward),
 	};
 

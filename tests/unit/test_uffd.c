@@ -3,6 +3,7 @@
  * Shown here: which userfaultfd is opened and what is asked of it, and that the calls on spans do the
  * whole span or say how far they came, on this kernel and with kernels faked by the OS table.
  */
+#include "fixture.h"
 #include "sys.h"
 #include "uffd.h"
 #include "uffd_uapi.h"
@@ -20,11 +21,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #define PAGE  ((uint64_t)SVM_PAGE_SIZE)
 #define BLOCK ((uint64_t)SVM_BLOCK_SIZE)
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 static const struct svm_log no_log;
 
@@ -44,7 +50,13 @@ static struct {
 	unsigned int n_opens;	    /* of /dev/userfaultfd */
 	unsigned int n_syscalls;
 	int last_syscall_flags;
+	bool move_spins; /* whatever this kernel's does */
 } fake;
+
+static int fake_move_spins(void)
+{
+	return fake.move_spins ? 1 : svm_sys_real.move_spins();
+}
 
 static int fake_open(const char *path, int flags)
 {
@@ -103,9 +115,10 @@ static int set_up(void **state)
 	fake_sys.open = fake_open;
 	fake_sys.userfaultfd = fake_userfaultfd;
 	fake_sys.ioctl = fake_ioctl;
+	fake_sys.move_spins = fake_move_spins;
 	svm_sys = &fake_sys;
 	/* A thread that is not woken ends the program. */
-	alarm(30);
+	alarm(30 * fixture_slower());
 	return 0;
 }
 
@@ -306,6 +319,13 @@ static void rungs_can_be_left_out(void **state)
 	assert_false(svm_uffd_has_poison(&uffd));
 	svm_uffd_close(&uffd);
 
+	fake.hidden_features = 0;
+	fake.move_spins = true;
+	open_or_skip(&uffd, SVM_UFFD_EVENTS);
+	assert_false(svm_uffd_has_move(&uffd));
+	assert_false(svm_uffd_has_remove_events(&uffd));
+	svm_uffd_close(&uffd);
+
 	fake.no_continue_wp = true;
 	open_or_skip(&uffd, 0);
 	assert_false(svm_uffd_has_continue_wp(&uffd));
@@ -387,7 +407,7 @@ static void skip_without_move(struct views *v)
 	if (svm_uffd_has_move(&v->uffd))
 		return;
 	close_views(v);
-	print_message("no UFFDIO_MOVE here (Linux 6.8)\n");
+	print_message("no UFFDIO_MOVE here (Linux 6.8), or one that may not end\n");
 	skip();
 }
 
@@ -461,6 +481,43 @@ static void move_takes_the_whole_span(void **state)
 	assert_int_equal(done, 2 * BLOCK);
 	for (uint64_t i = 0; i < 2 * BLOCK; i += PAGE)
 		assert_int_equal(v.user[i], 'a');
+	close_views(&v);
+}
+
+/* A pipe holds a piece of the huge page: it cannot be split, and the call says so instead of trying for ever. */
+static void piece_of_a_held_huge_page_stays(void **state)
+{
+	char *huge = map_aligned(BLOCK);
+	struct iovec piece = { .iov_base = huge + 5 * PAGE, .iov_len = PAGE };
+	uint64_t done;
+	struct views v;
+	int pipe_fds[2];
+	int ret;
+
+	(void)state;
+	open_views(&v);
+	memset(huge, 1, BLOCK);
+	ret = svm_uffd_has_move(&v.uffd) ? madvise(huge, BLOCK, MADV_COLLAPSE) : -1;
+	if (ret < 0) {
+		print_message(svm_uffd_has_move(&v.uffd)
+				      ? "no huge page to be had here\n"
+				      : "no UFFDIO_MOVE here that ends (Linux 6.8)\n");
+		munmap(huge, BLOCK);
+		close_views(&v);
+		skip();
+	}
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	assert_int_equal(vmsplice(pipe_fds[1], &piece, 1, 0), PAGE);
+	ret = svm_uffd_move(&v.uffd, svm_addr(v.user), svm_addr(huge), PAGE, 0, &done);
+	assert_true(ret == -EBUSY || ret == -EAGAIN);
+	assert_int_equal(done, 0);
+	assert_int_equal(huge[0], 1);
+	assert_int_equal(close(pipe_fds[0]), 0);
+	assert_int_equal(close(pipe_fds[1]), 0);
+	assert_int_equal(svm_uffd_move(&v.uffd, svm_addr(v.user), svm_addr(huge), PAGE, 0, &done),
+			 0);
+	assert_int_equal(v.user[0], 1);
+	assert_int_equal(munmap(huge, BLOCK), 0);
 	close_views(&v);
 }
 
@@ -780,6 +837,7 @@ int main(void)
 		TEST(another_userfaultfd_is_busy),
 		TEST(move_takes_the_whole_span),
 		TEST(move_stops_at_a_hole),
+		TEST(piece_of_a_held_huge_page_stays),
 		TEST(page_that_is_there_is_skipped_or_stops),
 		TEST(short_counts_are_continued),
 		TEST(retries_end),

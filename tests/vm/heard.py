@@ -84,9 +84,10 @@ class Ear:
             print(f"{self.name}: {program.passed} passed, {len(program.failures)} failed, "
                   f"{len(program.skips)} skipped, {seconds:.1f} s", flush=True)
             if program.failures:
-                for part in ("stdout", "stderr"):
-                    said = [text for text in self.texts.get(part, []) if text.strip()]
-                    print("\n".join(said[-60:]), flush=True)
+                # Of standard output what is not a case that passed, then the end of standard error.
+                said = [text for text in self.texts.get("stdout", []) if text.strip() and text[:3] != "ok "]
+                said += [text for text in self.texts.get("stderr", []) if text.strip()][-40:]
+                print("\n".join(said[-100:]), flush=True)
         self.name = None
 
     def failures(self):
