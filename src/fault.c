@@ -134,44 +134,68 @@ static void forget_done(struct svm_request *request)
 	svm_pool_put(&ctx->request_pool, request);
 }
 
-/* The application took registered memory away, or asked for zeros: what devices hold of it is not wanted. */
-static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
+/*
+ * LOCKING: none. The first piece of [*addr, end) that is managed, up to the end of its range and block: what devices hold
+ * of it is not wanted. *addr moves behind it. False: there is none. Memory that is being unregistered counts: who brings
+ * it home finds nothing to bring it to.
+ */
+static bool piece_gone(struct svm_ctx *ctx, uint64_t *addr, uint64_t end, bool unmapped,
+		       struct svm_request *request)
 {
-	uint64_t from = svm_align_down(start, SVM_BLOCK_SIZE);
+	struct svm_block *block = NULL;
+	struct svm_tree_node *node;
+	bool found;
 
-	if (unmapped)
-		svm_trace_event(&ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_UNMAPPED,
-								  .addr = start,
-								  .size = end - start,
-								  .device = ~0u });
-	for (uint64_t addr = from; addr < end; addr += SVM_BLOCK_SIZE) {
-		struct svm_request *request = svm_pool_get(&ctx->request_pool);
-		struct svm_block *block = NULL;
+	svm_rwlock_read(&ctx->tree_lock);
+	node = svm_tree_find_from(&ctx->ranges, *addr);
+	found = node && node->start < end;
+	if (found) {
+		uint64_t start = svm_max_u64(*addr, node->start);
+		uint64_t block_end = svm_align_down(start, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE;
 
-		if (!request)
-			return;
-		svm_rwlock_read(&ctx->tree_lock);
-		if (svm_range_find(ctx, svm_max_u64(addr, start)))
-			block = svm_block_find(ctx, svm_max_u64(addr, start));
+		*addr = svm_min_u64(svm_min_u64(end, node->end), block_end);
+		block = svm_block_find(ctx, start);
 		if (block) {
 			request->block = block;
 			request->kind = SVM_REQUEST_DISCARD;
 			request->flags = unmapped ? SVM_REQUEST_GONE : 0;
 			request->done = forget_done;
 			request->data = ctx;
-			svm_block_pages(block, start, end, &request->pages);
-			svm_mask_and(&request->pages, &block->managed);
+			svm_block_pages(block, start, *addr, &request->pages);
 			svm_request_queue(request);
 		}
-		svm_rwlock_unlock(&ctx->tree_lock);
-		if (block)
-			svm_block_run(block);
-		else
-			svm_pool_put(&ctx->request_pool, request);
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+	if (block)
+		svm_block_run(block);
+	else
+		svm_pool_put(&ctx->request_pool, request);
+	return found;
+}
+
+/* The application took registered memory away, or asked for zeros. */
+static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
+{
+	uint64_t addr = start;
+	bool more = true;
+
+	if (unmapped)
+		svm_trace_event(&ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_UNMAPPED,
+								  .addr = start,
+								  .size = end - start,
+								  .device = ~0u });
+	while (more && addr < end) {
+		struct svm_request *request = svm_pool_get(&ctx->request_pool);
+
+		if (!request) {
+			svm_error(&ctx->log, "no memory to forget what was unmapped or dropped");
+			break;
+		}
+		more = piece_gone(ctx, &addr, end, unmapped, request);
 	}
 	if (unmapped) {
 		svm_rwlock_write(&ctx->tree_lock);
-		for (uint64_t addr = start; addr < end;) {
+		for (addr = start; addr < end;) {
 			struct svm_tree_node *node = svm_tree_find_from(&ctx->ranges, addr);
 			uint64_t stop;
 
