@@ -39,6 +39,8 @@ static const struct {
 	{ "pointer", 3, flow_op_pointer },
 	{ "fork", 1, flow_op_fork },
 	{ "app_dontneed", 2, flow_op_app_discard },
+	{ "app_munmap", 2, flow_op_app_unmap },
+	{ "app_mprotect", 3, flow_op_app_protect },
 	{ "kill", 2, flow_op_kill },
 	{ "reopen", 3, flow_op_reopen },
 };

@@ -192,7 +192,8 @@ void flow_op_register(struct worker *w, struct dice *d)
 	flow_expect("svm_register", e, 0);
 }
 
-static void do_unregister(struct worker *w, struct region *r)
+/* The application may have unmapped [hole, hole + hole_size) of it. */
+static void unregister(struct worker *w, struct region *r, uint64_t hole, uint64_t hole_size)
 {
 	bool held = flow_is_held(w, r, 0, r->size);
 	bool lost;
@@ -212,8 +213,11 @@ static void do_unregister(struct worker *w, struct region *r)
 	if (e == 0 && flow_model_marked(&r->model, 0, r->size, FLOW_PAGE_LOST))
 		flow_fail("svm_unregister: 0, though pages are lost");
 	for (uint64_t at = 0; at < r->size; at += FLOW_PAGE) {
-		int number = flow_touch(w->buffer, r->addr + at, FLOW_PAGE);
+		int number;
 
+		if (at - hole < hole_size)
+			continue;
+		number = flow_touch(w->buffer, r->addr + at, FLOW_PAGE);
 		if (number && e == 0)
 			flow_fail("page %p of unregistered memory: signal %d",
 				  (void *)(r->addr + at), number);
@@ -222,6 +226,11 @@ static void do_unregister(struct worker *w, struct region *r)
 			flow_check_bytes(w, r, at, FLOW_PAGE, w->buffer, "the CPU (unregistered)");
 	}
 	drop_region(w, r);
+}
+
+static void do_unregister(struct worker *w, struct region *r)
+{
+	unregister(w, r, 0, 0);
 }
 
 void flow_op_unregister(struct worker *w, struct dice *d)
@@ -257,6 +266,58 @@ void flow_op_app_discard(struct worker *w, struct dice *d)
 	flow_model_zero(&r->model, offset, size);
 	/* The library hears of it before a touch that comes later, not before other calls. */
 	flow_cpu_read(w, r, offset, size);
+}
+
+/* The application unmaps a piece of its memory before it unregisters it, as it should not. The rest stays as it is. */
+void flow_op_app_unmap(struct worker *w, struct dice *d)
+{
+	struct region *r = flow_any_region(w, d);
+	uint64_t offset;
+	uint64_t size;
+
+	if (!r || !r->registered)
+		return;
+	flow_pick_span(d, r, &offset, &size);
+	flow_whole_pages(&offset, &size);
+	flow_settle(w, r, 0, r->size);
+	flow_note(w, NULL, r, -1, offset, size, 0, 0);
+	if (munmap(r->addr + offset, size) < 0)
+		flow_fail("munmap: %d", errno);
+	flow_model_zero(&r->model, offset, size);
+	if (flow_chance(d, 60)) {
+		flow_cpu_read(w, r, 0, offset);
+		flow_cpu_read(w, r, offset + size, r->size - offset - size);
+	}
+	unregister(w, r, offset, size);
+}
+
+/* The application makes a piece of its memory read-only for a while. Whatever else cannot be done with it then, its bytes
+ * stay, and can be read. */
+void flow_op_app_protect(struct worker *w, struct dice *d)
+{
+	struct region *r = flow_any_region(w, d);
+	struct slot *s;
+	struct svm_location to = flow_pick_location(d, &s);
+	uint64_t offset;
+	uint64_t size;
+	int e;
+
+	if (r && r->registered) {
+		flow_pick_span(d, r, &offset, &size);
+		flow_whole_pages(&offset, &size);
+		flow_settle(w, r, offset, size);
+		if (mprotect(r->addr + offset, size, PROT_READ) < 0)
+			flow_fail("mprotect: %d", errno);
+		e = svm_prefetch(flow.space, r->addr + offset, size, to, NULL);
+		flow_note(w, NULL, r, s ? (int)(s - flow.slots) : -1, offset, size, 0, e);
+		if (flow_chance(d, 50))
+			flow_cpu_read(w, r, offset, size);
+		if (mprotect(r->addr + offset, size, PROT_READ | PROT_WRITE) < 0)
+			flow_fail("mprotect: %d", errno);
+		flow_cpu_read(w, r, offset, size);
+	}
+	if (s)
+		flow_leave_slot(s);
 }
 
 void flow_end_region(struct worker *w, struct region *r)

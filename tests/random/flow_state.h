@@ -219,6 +219,8 @@ void flow_op_free(struct worker *w, struct dice *d);
 void flow_op_register(struct worker *w, struct dice *d);
 void flow_op_unregister(struct worker *w, struct dice *d);
 void flow_op_app_discard(struct worker *w, struct dice *d);
+void flow_op_app_unmap(struct worker *w, struct dice *d);
+void flow_op_app_protect(struct worker *w, struct dice *d);
 void flow_op_read(struct worker *w, struct dice *d);
 void flow_op_write(struct worker *w, struct dice *d);
 void flow_op_host_acquire(struct worker *w, struct dice *d);
