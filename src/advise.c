@@ -384,6 +384,7 @@ int svm_advise(struct svm_space *space, const void *addr, uint64_t size,
 		r = svm_space_span(addr, size, &start, &end);
 	if (r < 0)
 		return r;
+	svm_space_widen(ctx, &start, &end);
 	for (size_t i = 0; i < n_advice; i++)
 		copy[i] = advice[i];
 	r = begin_change(ctx, start, end, &native);
@@ -431,6 +432,7 @@ int svm_unadvise(struct svm_space *space, const void *addr, uint64_t size, uint3
 		r = svm_space_span(addr, size, &start, &end);
 	if (r < 0)
 		return r;
+	svm_space_widen(ctx, &start, &end);
 	r = begin_change(ctx, start, end, &native);
 	if (r < 0)
 		return r;
@@ -556,6 +558,7 @@ static int add_range(struct svm_space *space, const struct svm_prefetch_range *r
 
 	if (r < 0)
 		return r;
+	svm_space_widen(ctx, &part.start, &part.end);
 	r = svm_space_resolve(ctx, copy.to, &part.agent, &part.numa_node);
 	if (r == 0 && part.agent != SVM_AGENT_CPU)
 		r = check_device(ctx, part.agent - 1u, part.start, part.end);

@@ -36,8 +36,9 @@ struct svm_ctx {
 	struct svm_loop *loops[SVM_MAX_THREADS];
 	uint32_t n_loops;
 	uint64_t op_timeout_ns;
-	uint64_t cache_limit;  /* bytes of stale host pages that may be kept */
-	bool for_native;       /* SVM_SPACE_NATIVE */
+	uint64_t cache_limit; /* bytes of stale host pages that may be kept */
+	bool for_native;      /* SVM_SPACE_NATIVE */
+	uint64_t unit; /* bytes: what moves together at least; 64 KiB with SVM_SPACE_64K_UNITS, else a page */
 	const uint32_t *alive; /* a page that a forked child sees as zeros */
 
 	struct svm_pool alloc_pool;

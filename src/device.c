@@ -451,7 +451,8 @@ static int open_backend(struct svm_ctx *ctx, struct svm_device *device, const ch
 		.window_base = ctx->host.window_base,
 		.window_size = ctx->host.window_size,
 		.host_fd = ctx->host.memfd,
-		.flags = ctx->for_native ? SVM_OPEN_NATIVE : 0,
+		.flags = (ctx->for_native ? SVM_OPEN_NATIVE : 0) |
+			 (ctx->unit > SVM_PAGE_SIZE ? SVM_OPEN_64K_UNITS : 0),
 		.log = forward_log,
 		.log_data = &ctx->log,
 		.import = import,

@@ -18,7 +18,7 @@ static void trace_fault(struct svm_ctx *ctx, uint32_t kind, uint32_t device, uin
 							  .value = value });
 }
 
-/* Let the touching thread try again: it faults once more if the page is still not there. */
+/* Let whoever touches the unit try again: it faults once more if the page is still not there. */
 static void wake_page(struct svm_ctx *ctx, uint64_t addr)
 {
 	const struct svm_uffd *uffd = &ctx->host.uffd;
@@ -26,7 +26,7 @@ static void wake_page(struct svm_ctx *ctx, uint64_t addr)
 
 	if (addr - ctx->host.window_base >= ctx->host.window_size)
 		uffd = &ctx->host.reg_uffd;
-	r = svm_uffd_wake(uffd, page_of(addr), SVM_PAGE_SIZE);
+	r = svm_uffd_wake(uffd, svm_align_down(addr, ctx->unit), ctx->unit);
 	if (r < 0)
 		svm_warn(&ctx->log, "fault at %llx: cannot wake (error %d)",
 			 (unsigned long long)addr, -r);
@@ -42,7 +42,8 @@ static int submit(struct svm_ctx *ctx, uint64_t addr, struct svm_request *reques
 	r = svm_block_get(ctx, addr, &block);
 	if (r == 0) {
 		request->block = block;
-		svm_block_pages(block, addr, addr + SVM_PAGE_SIZE, &request->pages);
+		svm_block_pages(block, svm_align_down(addr, ctx->unit),
+				svm_align_down(addr, ctx->unit) + ctx->unit, &request->pages);
 		svm_request_queue(request);
 	}
 	svm_rwlock_unlock(&ctx->tree_lock);

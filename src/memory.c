@@ -161,7 +161,7 @@ int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret
 	alloc = svm_pool_get(&ctx->alloc_pool);
 	if (!alloc)
 		return -ENOMEM;
-	alloc->size = svm_align_up(size, SVM_PAGE_SIZE);
+	alloc->size = svm_align_up(size, ctx->unit);
 	if ((flags & SVM_ALLOC_SHARED) || (space->flags & SVM_SPACE_DEFAULT_SHARED))
 		alloc->kind = SVM_HOST_SHARED;
 
@@ -428,6 +428,8 @@ int svm_register(struct svm_space *space, void *addr, uint64_t size, uint32_t fl
 	r = svm_ctx_check(ctx);
 	if (r < 0)
 		return r;
+	if ((svm_addr(addr) | size) % ctx->unit)
+		return -EINVAL;
 	if (is_managed(ctx, svm_addr(addr), end))
 		return -EEXIST;
 	/* Before anything is mapped: what the library maps for itself must not come to lie in a hole of the span. */
@@ -596,6 +598,13 @@ int svm_discard(struct svm_space *space, void *addr, uint64_t size, uint32_t fla
 	r = svm_space_begin(space, addr, size, &start, &end);
 	if (r < 0)
 		return r;
+	/* Not a byte of what was not named. */
+	start = svm_align_up(start, space->ctx.unit);
+	end = svm_align_down(end, space->ctx.unit);
+	if (start >= end) {
+		svm_rwlock_unlock(&space->ctx.tree_lock);
+		return 0;
+	}
 	if (is_held(&space->ctx, start, end)) {
 		r = -EBUSY;
 	} else if (flags & SVM_DISCARD_LAZY) {
@@ -689,6 +698,7 @@ static int remove_pin(struct svm_space *space, const void *addr, uint64_t size,
 		r = svm_space_span(addr, size, &start, &end);
 	if (r < 0)
 		return r;
+	svm_space_widen(&space->ctx, &start, &end);
 	svm_lock(&space->ctx.space_lock);
 	svm_list_for_each(node, &space->pins) {
 		struct svm_pin *pin = svm_list_entry(node, struct svm_pin, node);
@@ -720,6 +730,7 @@ int svm_pin(struct svm_space *space, void *addr, uint64_t size, struct svm_locat
 
 	if (r < 0)
 		return r;
+	svm_space_widen(&space->ctx, &start, &end);
 	r = svm_space_resolve(&space->ctx, location, &agent, &numa_node);
 	if (r == 0 && agent != SVM_AGENT_CPU && svm_device_of(&space->ctx, agent)->native_only)
 		r = -EOPNOTSUPP;
@@ -749,6 +760,7 @@ int svm_host_acquire(struct svm_space *space, void *addr, uint64_t size, uint32_
 	if (r < 0)
 		return r;
 	svm_rwlock_unlock(&space->ctx.tree_lock);
+	svm_space_widen(&space->ctx, &start, &end);
 	r = make_pin(space, start, end, SVM_AGENT_CPU, -1, SVM_CAUSE_ACQUIRE,
 		     access == SVM_ACCESS_WRITE,
 		     flags & SVM_HOST_TRY ? SVM_REQUEST_TRY : SVM_REQUEST_PATIENT, &job);

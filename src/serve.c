@@ -429,11 +429,21 @@ static void pages_at(const struct svm_block *block, uint32_t agent, enum svm_whe
 	}
 }
 
+/* The page, and what never moves without it. */
+static void unit_of(const struct svm_block *block, unsigned int page, struct svm_mask *ret_pages)
+{
+	uint64_t unit = svm_max_u64(block->ctx->unit, SVM_PAGE_SIZE);
+	uint64_t start = svm_align_down(block->base + ((uint64_t)page << SVM_PAGE_SHIFT), unit);
+
+	svm_block_pages(block, start, start + unit, ret_pages);
+}
+
 /* Pages around one that a fault may bring along: of the same range, within the granularity. */
 static void spread(const struct svm_block *block, const struct svm_range *range, unsigned int page,
 		   enum svm_whereabouts at, struct svm_mask *ret_pages)
 {
-	uint64_t unit = UINT64_C(1) << range->hints.granularity_shift;
+	uint64_t unit =
+		svm_max_u64(UINT64_C(1) << range->hints.granularity_shift, block->ctx->unit);
 	uint64_t addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
 	uint64_t start;
 
@@ -729,7 +739,9 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 		svm_mask_and(&group, &m);
 		held_by_others(block, request->agent, &m);
 		svm_mask_andnot(&group, &m);
-		svm_mask_set(&group, page);
+		unit_of(block, page, &m);
+		svm_mask_and(&m, &block->managed);
+		svm_mask_or(&group, &m);
 	} else {
 		svm_mask_and(&group, &request->left);
 	}

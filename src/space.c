@@ -17,9 +17,10 @@
 #define DEFAULT_TIMEOUT_MS 10000u
 #define MS		   UINT64_C(1000000)
 
-#define KNOWN_FLAGS                                                           \
-	(SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON | \
-	 SVM_SPACE_NO_HUGE_PAGES | SVM_SPACE_DEFAULT_SHARED | SVM_SPACE_NATIVE)
+#define KNOWN_FLAGS                                                              \
+	(SVM_SPACE_USER_MODE_ONLY | SVM_SPACE_NO_MOVE | SVM_SPACE_NO_POISON |    \
+	 SVM_SPACE_NO_HUGE_PAGES | SVM_SPACE_DEFAULT_SHARED | SVM_SPACE_NATIVE | \
+	 SVM_SPACE_64K_UNITS)
 
 int svm_version(void)
 {
@@ -38,6 +39,12 @@ int svm_space_span(const void *addr, uint64_t size, uint64_t *ret_start, uint64_
 	*ret_start = svm_align_down(start, SVM_PAGE_SIZE);
 	*ret_end = svm_align_up(end, SVM_PAGE_SIZE);
 	return 0;
+}
+
+void svm_space_widen(const struct svm_ctx *ctx, uint64_t *start, uint64_t *end)
+{
+	*start = svm_align_down(*start, ctx->unit);
+	*end = svm_align_up(*end, ctx->unit);
 }
 
 int svm_space_begin(struct svm_space *space, const void *addr, uint64_t size, uint64_t *ret_start,
@@ -140,6 +147,9 @@ static int check_options(const struct svm_space_options *o)
 	if (o->size != sizeof(*o) || (o->flags & ~KNOWN_FLAGS) || o->loop > SVM_LOOP_IO_URING ||
 	    o->n_threads > SVM_MAX_THREADS || o->service_cpu < 0 || o->log_level > SVM_LOG_DEBUG ||
 	    o->reserved)
+		return -EINVAL;
+	/* System memory comes in pages. */
+	if (o->flags & SVM_SPACE_NATIVE && o->flags & SVM_SPACE_64K_UNITS)
 		return -EINVAL;
 	if (o->window_base % SVM_BLOCK_SIZE || o->window_size % SVM_BLOCK_SIZE)
 		return -EINVAL;
@@ -339,6 +349,7 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 		ctx->cache_limit = 0;
 	space->flags = o.flags;
 	ctx->for_native = (o.flags & SVM_SPACE_NATIVE) != 0;
+	ctx->unit = o.flags & SVM_SPACE_64K_UNITS ? 65536u : SVM_PAGE_SIZE;
 	svm_list_init(&space->pins);
 	svm_arena_account(&ctx->arena, (int64_t)sizeof(*space));
 	svm_lock_init(&ctx->space_lock, SVM_RANK_SPACE);

@@ -21,6 +21,8 @@ struct svm_space {
 };
 
 /* Round a span to pages: -EINVAL for size 0, -EOVERFLOW. */
+/* A span of managed memory as it is handed out and moved: in whole units, which are managed if a part is. */
+void svm_space_widen(const struct svm_ctx *ctx, uint64_t *start, uint64_t *end);
 int svm_space_span(const void *addr, uint64_t size, uint64_t *ret_start, uint64_t *ret_end);
 
 /* How every span call begins: fork check, span, coverage. LOCKING: keeps the tree lock for read on success. */

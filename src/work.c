@@ -51,6 +51,8 @@ static int add_range(struct acquire *acquire, const struct svm_access_range *ran
 	if ((copy.access != SVM_ACCESS_READ && copy.access != SVM_ACCESS_WRITE) || copy.reserved)
 		return -EINVAL;
 	r = svm_space_span(copy.addr, copy.size, &part.start, &part.end);
+	if (r == 0)
+		svm_space_widen(ctx, &part.start, &part.end);
 	if (r == 0 && native)
 		r = svm_native_check(ctx, part.start, part.end);
 	if (r < 0)

@@ -219,10 +219,10 @@ static int xe_completed(void *device, enum svm_timeline timeline, uint64_t *ret_
 /* ---- What a device can do --------------------------------------------------------------------- */
 
 /* Device memory that is mapped in 64 KiB only cannot hold single pages of a block: such devices keep
- * their chunks in system memory. */
+ * their chunks in system memory, unless the space has such units. */
 static bool chunks_in_system(const struct svm_xe_info *info, const struct svm_xe_options *options)
 {
-	return options->system || !info->has_vram || info->vram_64k;
+	return options->system || !info->has_vram || (info->vram_64k && !options->units_64k);
 }
 
 static uint64_t usable_memory(const struct svm_xe_info *info, const struct svm_xe_options *options)
@@ -406,7 +406,8 @@ static int set_limits(struct svm_xe_device *dev, const struct svm_device_import 
 		dev->gem_flags = dev->has_engine ? 0 : SVM_XE_GEM_NEEDS_VISIBLE_VRAM;
 	} else if (info->has_vram && !dev->options.system) {
 		svm_xe_log(dev, SVM_LOG_WARN,
-			   "device memory is mapped in 64 KiB only: chunks are in system memory");
+			   "device memory is mapped in 64 KiB only: chunks are in system memory "
+			   "(SVM_SPACE_64K_UNITS)");
 	}
 	if (dev->memory == 0 || dev->memory > usable) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "memory of %llu bytes: it has %llu",
@@ -608,6 +609,7 @@ static int xe_open(const struct svm_backend_open *args, void **ret_dev)
 			   "option '%.40s': want [renderDN or N][:memory=SIZE][:copy=engine|cpu]"
 			   "[:host=alias|none][:placement=vram|system][:vm=jobs|long|faults]",
 			   where);
+	dev->options.units_64k = args->flags & SVM_OPEN_64K_UNITS;
 	if (ret == 0 && args->import && (dev->options.which || dev->options.has_mode)) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "option '%.40s': the open file and its VM say that",
 			   args->options);

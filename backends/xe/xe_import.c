@@ -121,6 +121,11 @@ int svm_xe_import_vm(struct svm_xe_device *dev, const struct svm_device_import *
 			   import->vm_id);
 		return -EOPNOTSUPP;
 	}
+	if (dev->is_mirrored && dev->options.units_64k) {
+		svm_xe_log(dev, SVM_LOG_ERROR,
+			   "mirrored memory comes in pages, not in units of 64 KiB");
+		return -EOPNOTSUPP;
+	}
 	ret = svm_xe_count_areas(dev, import->vm_id, dev->window_base, dev->window_size, &n);
 	/* A mirror there would have the kernel wait, in the VM's lock, for the thread that has to bind in it. */
 	if (ret == 0 && n && !dev->is_mirrored) {

@@ -76,6 +76,7 @@ struct svm_xe_options {
 	bool engine;	       /* copies by the copy engine where there is one */
 	bool host;	       /* host memory mapped in place */
 	bool system;	       /* chunks in system memory */
+	bool units_64k;	       /* of the space: all that is bound is whole units of 64 KiB */
 	enum svm_xe_mode mode; /* of a shared VM made here */
 	bool has_mode;
 };

@@ -5,6 +5,7 @@
 
 /* Calls of bind() under way. */
 #define BINDS_IN_FLIGHT 256u
+#define UNIT		UINT64_C(65536)
 /* What a bind may take that is waited for: it queues behind all others. */
 #define CHANGE_NS UINT64_C(10000000000)
 
@@ -99,6 +100,12 @@ int svm_xe_vm_bind(struct svm_xe_device *dev, uint32_t vm, uint32_t queue,
 
 /* ---- The shared VM ---------------------------------------------------------------------------- */
 
+/* Chunks are mapped in units of 64 KiB only. */
+static bool has_units(const struct svm_xe_device *dev)
+{
+	return dev->info.vram_64k && dev->caching == SVM_XE_CACHING_WC;
+}
+
 static int bind_check(struct svm_xe_device *dev, const struct svm_bind *b)
 {
 	uint64_t last = b->addr + b->size - 1;
@@ -120,14 +127,21 @@ static int bind_check(struct svm_xe_device *dev, const struct svm_bind *b)
 	}
 	if (!svm_xe_chunk_valid(dev, b->chunk))
 		return -EINVAL;
+	if (has_units(dev) && (b->addr | b->size | b->offset) % UNIT)
+		return -EINVAL;
 	return b->offset > SVM_BLOCK_SIZE || b->size > SVM_BLOCK_SIZE - b->offset ? -EINVAL : 0;
 }
 
 static struct svm_xe_bind_op unbind_op(const struct svm_xe_device *dev, const struct svm_bind *b)
 {
+	/* The application took away a part of a unit: none of it can stay. */
+	uint64_t unit = has_units(dev) ? UNIT : SVM_PAGE_SIZE;
+	uint64_t start = b->addr / unit * unit;
+	uint64_t end = (b->addr + b->size + unit - 1) / unit * unit;
+
 	return (struct svm_xe_bind_op){ .op = SVM_XE_BIND_UNMAP,
-					.addr = b->addr,
-					.range = b->size,
+					.addr = start,
+					.range = end - start,
 					.pat_index = dev->info.pat };
 }
 
@@ -138,6 +152,8 @@ static struct svm_xe_bind_op bind_op(struct svm_xe_device *dev, const struct svm
 
 	if (b->flags & SVM_BIND_UNBIND)
 		return op;
+	op.addr = b->addr;
+	op.range = b->size;
 	op.flags = b->flags & SVM_BIND_WRITE ? 0 : SVM_XE_BIND_READONLY;
 	/* Where the kernel serves faults it would leave the page tables to them. */
 	op.flags |= dev->mode == SVM_XE_MODE_JOBS ? 0 : SVM_XE_BIND_IMMEDIATE;

@@ -57,6 +57,9 @@ struct svm_backend_caps {
 /* Flags of struct svm_backend_open. */
 #define SVM_OPEN_NATIVE \
 	(1u << 0) /* the space is for system memory too: be native if device and kernel can */
+#define SVM_OPEN_64K_UNITS \
+	(1u << 1) /* what is bound and copied are whole, aligned units of 64 KiB, but for what the
+		   * application took away itself */
 
 /* What a device is opened with. All pointers are borrowed for the call, except as said. */
 struct svm_backend_open {

@@ -43,6 +43,10 @@ enum svm_loop_kind {
 #define SVM_SPACE_NATIVE \
 	(1u              \
 	 << 5) /* for system memory too (hints.h): devices are opened as native where they can be */
+/* Memory is handed out, acquired, hinted and moved in units of 64 KiB: spans are rounded to them (a discard inwards), and
+ * svm_register() wants them. Devices whose own memory is mapped in such units only (of xe: DG2, Ponte Vecchio) hold memory
+ * of such spaces in it; of others they do in the host's. Not with SVM_SPACE_NATIVE. */
+#define SVM_SPACE_64K_UNITS (1u << 6)
 
 /* Zero means "the default" in each field. */
 struct svm_space_options {
