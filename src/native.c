@@ -451,24 +451,28 @@ static void move_run(struct svm_ctx *ctx, uint64_t start, uint64_t end, uint32_t
 	int error;
 	int r = svm_native_where(ctx, start, n_pages, before);
 
-	for (size_t i = 0; i < n_pages && r == 0; i++) {
+	if (r < 0) {
+		ret->failed += end - start;
+		ret->error = ret->error ? ret->error : r;
+		worst(&ret->outcome, failure(r));
+		return;
+	}
+	for (size_t i = 0; i < n_pages; i++) {
 		if (is_there(&before[i], agent))
 			continue;
 		missing++;
 		elsewhere |= before[i].devices;
 	}
-	if (r < 0)
-		missing = n_pages;
 	ret->already_there += (n_pages - missing) << SVM_PAGE_SHIFT;
 	if (missing == 0)
 		return;
-	if (r == 0 && forbidden) {
+	if (forbidden) {
 		ret->skipped += missing << SVM_PAGE_SHIFT;
 		worst(&ret->outcome, (struct svm_outcome){ SVM_DEGRADED, SVM_REASON_PINNED });
 		return;
 	}
 	/* From one device to another by way of the host: no driver takes pages of another. */
-	if (r == 0 && elsewhere)
+	if (elsewhere)
 		r = bring_home(ctx, start, end, elsewhere);
 	if (r == 0 && agent != SVM_AGENT_CPU)
 		r = bring_to(ctx, start, end, agent);

@@ -26,9 +26,14 @@ extern "C" {
 #define SVM_CAP_LAUNCH	    (1u << 7) /* svm_soft_launch() */
 #define SVM_CAP_ATOMICS	    (1u << 8) /* atomics on its own memory */
 #define SVM_CAP_SYSTEM_ATOMICS \
-	(1u << 9)		       /* atomics on host memory in place, coherent with the CPU */
-#define SVM_CAP_NATIVE	    (1u << 10) /* its kernel driver mirrors the address space by itself */
-#define SVM_CAP_NATIVE_UFFD (1u << 11) /* and its faults go through userfaultfd */
+	(1u << 9) /* atomics on host memory in place, coherent with the CPU */
+/* Its kernel driver mirrors the address space by itself: it uses system memory. A device that is native and nothing else
+ * has no managed memory of its own, and reaches the host's through the CPU's page tables: its accesses to it count
+ * as the CPU's. */
+#define SVM_CAP_NATIVE (1u << 10)
+/* And its faults go through userfaultfd: it may touch managed memory that is elsewhere, and gets it. Without, and being
+ * native only, its touch of managed memory that was not acquired for it fails as its driver does. */
+#define SVM_CAP_NATIVE_UFFD (1u << 11)
 
 #define SVM_NAME_LENGTH 64u
 
@@ -131,6 +136,8 @@ struct svm_access;
  * in place as the hints say) and stays so until released. *ret_ready (may be NULL: then the call
  * waits) signals when the device may start; its status is what went wrong, and then nothing is held.
  * While a device that cannot fault holds a page, a CPU touch waits for the release and its fence.
+ * Pages for a device that is native only go to the host, and are held there without SVM_CAP_NATIVE_UFFD; the CPU may
+ * use them meanwhile. System memory may be part of the ranges for a native device, and needs nothing done.
  *
  * Errors at once: span errors; -EINVAL; -ENODEV (lost); -EACCES (no-access hint); -ENOMEM; -ECHILD.
  * Errors at once or in the fence: -EBUSY (another device holds a page, one of the two for write,
@@ -151,7 +158,8 @@ int svm_release(struct svm_access *access, struct svm_fence *done);
  * Copy size bytes from src to dst, or fill dst with size bytes of value, by the device's engine,
  * through shared addresses: the spans are acquired, the work runs after wait (may be NULL), and they
  * are released at its end, which is *ret_done (may be NULL: then the call waits). The spans must
- * not overlap. Works on any byte alignment.
+ * not overlap. Works on any byte alignment. Native devices also take system memory, where the process's
+ * own rights hold: what is not mapped so fails with the driver's error.
  *
  * Errors: as svm_acquire(); -EOPNOTSUPP (no SVM_CAP_WORK); -EINVAL (overlap).
  */

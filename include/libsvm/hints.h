@@ -6,6 +6,14 @@
  * unset or the memory is freed, and acts on devices opened later as well; a hint that names a device
  * that is closed reverts to none. Setting is all or nothing and not counted: set twice is set once.
  * Spans: as memory.h says.
+ *
+ * System memory: where the space is for it (SVM_SPACE_NATIVE, or a device with SVM_CAP_NATIVE is open), all
+ * calls here, and svm_residency_query(), also take memory that is not managed: malloc, mmap, files, stacks.
+ * Nothing is registered. Hints go to the drivers of native devices, also of those opened later, and the outcomes are
+ * what these say; a prefetch is checked against where the pages are afterwards. A span may be managed in part: each part
+ * is treated as its own. Addresses where nothing is mapped are -ENOENT with nothing done. The library is not told when
+ * system memory is unmapped: its hints go when a call finds it gone; memory that is mapped at the same place before that
+ * inherits them. Memory that is registered keeps the hints that it had.
  */
 #ifndef LIBSVM_HINTS_H
 #define LIBSVM_HINTS_H
@@ -141,7 +149,10 @@ struct svm_prefetch;
  * target gets a copy and nothing is taken away; lazily discarded memory becomes valid again.
  *
  * Errors (nothing is started): span errors of any range; -EINVAL (n_ranges 0, location NONE,
- * flags not 0, NUMA node); -ENODEV; -ENOMEM; -ECHILD. What happens later is in the results.
+ * flags not 0, NUMA node); -ENODEV; -EOPNOTSUPP (system memory to a device that is not native, or managed
+ * memory to one that is nothing else); -ENOMEM; -EAGAIN (no thread); -ECHILD. What happens later is in the results.
+ * In the results of system memory, pages that the driver left where they were count as failed; the error then is
+ * that of its call, or 0 with an outcome that is SVM_DEGRADED.
  * The caller owns *ret_prefetch and ends it with svm_prefetch_destroy().
  */
 int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range *ranges,

@@ -78,7 +78,8 @@ int svm_discard(struct svm_space *space, void *addr, uint64_t size, uint32_t fla
  * location. Blocks until the pages are there. A CPU touch of a page pinned on a device waits for the
  * unpin; -ENOLINK is what an acquire by another device gets.
  *
- * Errors: span errors; -EINVAL (location); -ENODEV (device); -EBUSY (held or pinned elsewhere);
+ * Errors: span errors; -EINVAL (location); -ENODEV (device); -EOPNOTSUPP (a device that is native only);
+ * -EBUSY (held or pinned elsewhere);
  * -ENOSPC (device memory); -ENOMEM; -EIO (poisoned); -ECHILD.
  */
 int svm_pin(struct svm_space *space, void *addr, uint64_t size, struct svm_location location);
@@ -121,7 +122,8 @@ struct svm_page_residency {
  * Per page: where the current bytes are and who maps them. A snapshot: pages may move at once.
  * pages has n_pages entries, one per page of the rounded span. *ret_generation (may be NULL) grows
  * with every change of placement in the space; two equal values around two calls mean that nothing moved.
- * Never faults and never waits for a migration.
+ * Never faults and never waits for a migration. System memory (hints.h) is asked about of its devices' drivers, which
+ * may take a moment.
  *
  * Errors: span errors; -EINVAL (n_pages is not the page count of the span); -ECHILD.
  */
@@ -133,10 +135,10 @@ struct svm_pointer_info {
 	uint64_t base;	 /* start of the allocation or registration */
 	uint64_t length; /* its size in bytes, whole pages */
 	uint64_t id;	 /* unique within the space, never reused */
-	uint32_t is_svm; /* 0: not managed by this space, the other fields are 0 */
+	uint32_t is_svm; /* 0: not managed by this space, the other fields but is_native are 0 */
 	uint32_t is_registered;
 	uint32_t is_shared; /* this page's host storage is of the shared kind */
-	uint32_t is_native; /* managed by the kernel's own SVM on some device */
+	uint32_t is_native; /* system memory that native devices of the space reach */
 };
 
 /*
