@@ -303,8 +303,10 @@ static enum verdict start_convert(struct svm_request *request, struct svm_transi
 	enum conflict conflict;
 
 	away_from_host(block, &home.pages);
-	if (!svm_mask_empty(&home.pages))
+	if (!svm_mask_empty(&home.pages)) {
+		request->converts = true;
 		return start_goal(request, &home, ret_t);
+	}
 	t = transition_new(request, SVM_TRANSITION_CONVERT);
 	if (!t)
 		return done(request, -ENOMEM);
@@ -847,6 +849,9 @@ static enum verdict serve_access(struct svm_request *request, struct svm_transit
 	}
 	if (svm_mask_run(&request->left, &page) == 0)
 		return access_done(request, ret_t);
+	/* Before another part of the request takes away what just came home for it. */
+	if (request->converts && block->host.kind == SVM_HOST_PRIVATE && may_convert(block))
+		return start_convert(request, ret_t);
 	return serve_group(request, page, ret_t);
 }
 

@@ -6,12 +6,8 @@
  */
 #include "process.h"
 #include "fixture.h"
-#include "sys.h"
-#include <errno.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -488,62 +484,6 @@ static void every_kind_of_device(struct svm_fixture *f)
 	munmap(map, 4 * MIB);
 }
 
-/* The library reads that memory was unmapped, and before it can act on that the application unregisters the memory, whose
- * bytes are on a device. */
-static struct {
-	sem_t tried; /* to bring them home, where there is no memory any more */
-	_Atomic bool waits;
-} unmapping;
-
-static ssize_t unmapping_read(int fd, void *buffer, size_t size)
-{
-	ssize_t n = svm_sys_real.read(fd, buffer, size);
-	const struct uffd_msg *message = buffer;
-
-	if (n >= (ssize_t)sizeof(*message) && message->event == UFFD_EVENT_UNMAP) {
-		atomic_store(&unmapping.waits, true);
-		while (sem_wait(&unmapping.tried) < 0)
-			;
-	}
-	return n;
-}
-
-static int unmapping_ioctl(int fd, unsigned long request, void *arg)
-{
-	int r = svm_sys_real.ioctl(fd, request, arg);
-
-	if (r == -ENOENT && atomic_exchange(&unmapping.waits, false))
-		(void)sem_post(&unmapping.tried);
-	return r;
-}
-
-static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
-{
-	struct svm_sys sys = svm_sys_real;
-	struct svm_device *device;
-	char *map;
-
-	assert_int_equal(sem_init(&unmapping.tried, 0, 0), 0);
-	atomic_store(&unmapping.waits, false);
-	sys.read = unmapping_read;
-	sys.ioctl = unmapping_ioctl;
-	svm_sys = &sys;
-	fixture_space(f, NULL);
-	device = fixture_open(f, f->device);
-	map = (char *)mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			   0);
-	assert_ptr_not_equal(map, MAP_FAILED);
-	fixture_fill(map, 64 * KIB, 5);
-	assert_int_equal(svm_register(f->space, map, 64 * KIB, 0), 0);
-	assert_int_equal(svm_prefetch(f->space, map, 64 * KIB, svm_device_location(device), NULL),
-			 0);
-	assert_int_equal(munmap(map, 64 * KIB), 0);
-	assert_int_equal(svm_unregister(f->space, map, 64 * KIB), 0);
-	fixture_space_end(f);
-	svm_sys = &svm_sys_real;
-	(void)sem_destroy(&unmapping.tried);
-}
-
 int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
@@ -562,7 +502,6 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(unregistered_while_in_use, FIXTURE_VARIANTS),
 		FIXTURE_CASE(device_opened_later, FIXTURE_VARIANTS),
 		FIXTURE_CASE(every_kind_of_device, FIXTURE_DEVICES),
-		FIXTURE_CASE(unregister_overtakes_the_news_of_munmap, FIXTURE_ONCE),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

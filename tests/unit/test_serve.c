@@ -14,6 +14,7 @@
 #include "uffd_uapi.h"
 #include <errno.h>
 #include <linux/userfaultfd.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -1057,6 +1058,91 @@ static void a_block_becomes_shared_under_touches(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* One acquire of a device without faults: some pages move to it, others are to be mapped in place, for which all of the
+ * block comes home once, not again and again. */
+static void an_acquire_that_moves_and_maps_in_place(struct svm_fixture *f)
+{
+	struct svm_access_range range;
+	struct svm_advice in_place = { .kind = SVM_ADVICE_ACCESS_IN_PLACE };
+	struct svm_access *access;
+	struct flow flow;
+
+	fake_reset();
+	fake.caps = caps_of[1];
+	flow = open_plain(f, "moves and maps in place");
+	write_by_cpu(&flow, 0);
+	in_place.device = svm_device_id(flow.device);
+	assert_int_equal(svm_advise(f->space, word_of(&flow, 0, 3), PAGE, &in_place, 1, NULL), 0);
+	range = (struct svm_access_range){ .addr = flow.block[0],
+					   .size = BLOCK,
+					   .access = SVM_ACCESS_WRITE };
+	assert_int_equal(svm_acquire(flow.device, &range, 1, 0, &access, NULL), 0);
+	assert_int_equal(fake_write((uint64_t)word_of(&flow, 0, 3), 5), 0);
+	assert_int_equal(fake_write((uint64_t)word_of(&flow, 0, 0), 6), 0);
+	flow.expected[0][3] = 5;
+	flow.expected[0][0] = 6;
+	assert_int_equal(svm_release(access, NULL), 0);
+	finish(&flow);
+	fake_unplug();
+}
+
+/* The library reads that registered memory was unmapped, and before it can act on that the application unregisters it.
+ * Its bytes are on a device. */
+static struct {
+	sem_t tried; /* to bring them home, where there is no memory any more */
+	_Atomic bool waits;
+} unmapping;
+
+static ssize_t unmapping_read(int fd, void *buffer, size_t size)
+{
+	ssize_t n = svm_sys_real.read(fd, buffer, size);
+	const struct uffd_msg *message = buffer;
+
+	if (n >= (ssize_t)sizeof(*message) && message->event == UFFD_EVENT_UNMAP) {
+		atomic_store(&unmapping.waits, true);
+		while (sem_wait(&unmapping.tried) < 0)
+			;
+	}
+	return n;
+}
+
+static int unmapping_ioctl(int fd, unsigned long request, void *arg)
+{
+	int r = svm_sys_real.ioctl(fd, request, arg);
+
+	if (r < 0 && atomic_exchange(&unmapping.waits, false))
+		(void)sem_post(&unmapping.tried);
+	return r;
+}
+
+static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+	struct flow flow;
+	char *map =
+		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	memset(map, 5, 16u * PAGE);
+	assert_int_equal(sem_init(&unmapping.tried, 0, 0), 0);
+	atomic_store(&unmapping.waits, false);
+	fake_reset();
+	fake.caps = caps_of[1];
+	sys.read = unmapping_read;
+	sys.ioctl = unmapping_ioctl;
+	svm_sys = &sys;
+	flow = open_plain(f, "unmapped, then unregistered");
+	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
+	assert_int_equal(
+		svm_prefetch(f->space, map, 16u * PAGE, svm_device_location(flow.device), NULL), 0);
+	assert_int_equal(munmap(map, 16u * PAGE), 0);
+	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	(void)sem_destroy(&unmapping.tried);
+	fake_unplug();
+}
+
 /* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
 static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
 		   void **ret_addr)
@@ -1453,6 +1539,8 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(in_place_beside_a_lost_page, FIXTURE_ONCE),
 		FIXTURE_CASE(an_acquire_holds_what_was_taken_while_it_waited, FIXTURE_ONCE),
 		FIXTURE_CASE(a_block_becomes_shared_under_touches, FIXTURE_ONCE),
+		FIXTURE_CASE(an_acquire_that_moves_and_maps_in_place, FIXTURE_ONCE),
+		FIXTURE_CASE(unregister_overtakes_the_news_of_munmap, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
