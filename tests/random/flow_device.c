@@ -164,6 +164,15 @@ void flow_open_slot(struct slot *s, uint64_t key)
 			      s->name);
 }
 
+void flow_close_slot(struct slot *s)
+{
+	int e = svm_device_close(s->device);
+
+	if (e < 0)
+		flow_fail("svm_device_close(%s) at the end: %d", s->name, e);
+	s->device = NULL;
+}
+
 static uint64_t blocks_of(uint64_t size)
 {
 	return size / BLOCK + 2u;

@@ -344,6 +344,14 @@ void flow_arena_init(void)
 	arena = flow_map_or_die(ARENA, MAP_PRIVATE);
 }
 
+void flow_arena_reset(void)
+{
+	if (mmap(arena, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) != arena)
+		flow_fail("mmap: %d", errno);
+	arena_at = 0;
+}
+
 void flow_arena_finish(void)
 {
 	(void)munmap(arena, ARENA);

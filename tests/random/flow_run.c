@@ -49,12 +49,15 @@ void flow_describe(uint64_t seed, char *text, size_t size)
 		       c.keep ? ", memory kept" : "");
 }
 
+/* Number of the first operation of the round. */
+static unsigned int round_at;
+
 static void *worker_thread(void *arg)
 {
 	struct worker *w = arg;
 
 	for (unsigned int i = 0; i < flow.order->n_ops; i++)
-		flow_do_op(w, i);
+		flow_do_op(w, round_at + i);
 	flow_finish_worker(w);
 	return NULL;
 }
@@ -69,7 +72,7 @@ static void run_in_order(void)
 	} else {
 		for (unsigned int i = 0; i < flow.order->n_ops; i++)
 			for (unsigned int k = 0; k < flow.config.n_workers; k++)
-				flow_do_op(&flow.workers[k], i);
+				flow_do_op(&flow.workers[k], round_at + i);
 	}
 	for (unsigned int k = 0; k < flow.config.n_workers; k++)
 		flow_finish_worker(&flow.workers[k]);
@@ -117,23 +120,47 @@ static void setup(void)
 	e = svm_space_create(&o, &flow.space);
 	if (e < 0)
 		flow_fail("svm_space_create: %d", e);
-	for (unsigned int i = 0; i < flow.config.n_slots; i++) {
+	for (unsigned int i = 0; i < flow.config.n_slots; i++)
 		(void)pthread_rwlock_init(&flow.slots[i].lock, NULL);
-		flow_open_slot(&flow.slots[i], flow_mix(flow.order->seed + i));
+}
+
+static void open_devices(void)
+{
+	for (unsigned int i = 0; i < flow.config.n_slots; i++)
+		flow_open_slot(&flow.slots[i], flow_mix(flow.order->seed + round_at + i));
+}
+
+static void close_devices(void)
+{
+	for (unsigned int i = 0; i < flow.config.n_slots; i++)
+		if (flow.slots[i].device)
+			flow_close_slot(&flow.slots[i]);
+	/* Nobody has bytes any more that could have been lost. */
+	atomic_store(&flow.bytes_lost, false);
+}
+
+static void run_round(void)
+{
+	open_devices();
+	if (flow.order->threads) {
+		for (unsigned int i = 0; i < flow.config.n_workers; i++)
+			if (pthread_create(&flow.workers[i].thread, NULL, worker_thread,
+					   &flow.workers[i]) != 0)
+				flow_fail("pthread_create");
+		for (unsigned int i = 0; i < flow.config.n_workers; i++)
+			(void)pthread_join(flow.workers[i].thread, NULL);
+	} else {
+		run_in_order();
 	}
+	close_devices();
+	flow_arena_reset();
+	round_at += flow.order->n_ops;
 }
 
 static void teardown(void)
 {
-	int e;
+	int e = svm_space_destroy(flow.space);
 
-	for (unsigned int i = 0; i < flow.config.n_slots; i++)
-		if (flow.slots[i].device) {
-			e = svm_device_close(flow.slots[i].device);
-			if (e < 0)
-				flow_fail("svm_device_close at the end: %d", e);
-		}
-	e = svm_space_destroy(flow.space);
 	if (e < 0)
 		flow_fail("svm_space_destroy: %d", e);
 	for (unsigned int i = 0; i < flow.config.n_workers; i++) {
@@ -154,16 +181,9 @@ void flow_run(const struct flow_order *given)
 	make_config(flow.order->seed, &flow.config);
 	flow_watch_start();
 	setup();
-	if (flow.order->threads) {
-		for (unsigned int i = 0; i < flow.config.n_workers; i++)
-			if (pthread_create(&flow.workers[i].thread, NULL, worker_thread,
-					   &flow.workers[i]) != 0)
-				flow_fail("pthread_create");
-		for (unsigned int i = 0; i < flow.config.n_workers; i++)
-			(void)pthread_join(flow.workers[i].thread, NULL);
-	} else {
-		run_in_order();
-	}
+	do
+		run_round();
+	while (flow.order->again && flow.order->again(flow.order->data));
 	teardown();
 	flow_watch_end();
 }

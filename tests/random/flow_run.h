@@ -39,6 +39,10 @@ struct flow_order {
 	const struct flow_op *ops; /* chosen ones, in order; NULL: all */
 	size_t n_chosen;
 	struct flow_report *report; /* shared */
+	/* The same space lives through many rounds: called after each, when all memory is given back and all devices are
+	 * closed. False: it was the last. NULL: one round. */
+	bool (*again)(void *data);
+	void *data;
 };
 
 /* Read the list of devices from the environment. NULL, or what is wrong with it. */

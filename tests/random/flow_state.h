@@ -175,6 +175,7 @@ bool flow_find_losses(struct region *r, uint64_t offset, uint64_t size);
 /* ---- flow_device.c: devices come, go and die ------------------------------------------------------ */
 
 void flow_open_slot(struct slot *s, uint64_t key);
+void flow_close_slot(struct slot *s);
 /* A device of a random slot, kept open until flow_leave_slot(); NULL: none is open there. */
 struct slot *flow_use_slot(struct dice *d);
 void flow_leave_slot(struct slot *s);
@@ -204,6 +205,8 @@ void flow_whole_pages(uint64_t *offset, uint64_t *size);
 /* Read, and free or unregister. */
 void flow_end_region(struct worker *w, struct region *r);
 void flow_arena_init(void);
+/* Nothing of it is registered: it is as new, and given out again. */
+void flow_arena_reset(void);
 void flow_arena_finish(void);
 void *flow_map_or_die(uint64_t size, int flags);
 

@@ -7,16 +7,19 @@
  * everything happens in one order; if it fails there too, operations are left out as long as it still
  * fails, and what is left is printed, and written to a file that repeats it.
  *
+ * `random_flow --soak MINUTES` does that for long, beside one space that lives all the time, and wants what the processes
+ * have to stay flat (flow_soak.h).
+ *
  * Environment:
  *   SVM_TEST_SEED=N        start with round N
- *   SVM_TEST_SECONDS=N     how long to go on (20)
+ *   SVM_TEST_SECONDS=N     how long to go on (60)
  *   SVM_TEST_SEED_FILE=F   run the sequence in this file, once, and print its operations
  *   SVM_TEST_DEVICES=L     names of devices to choose from, with spaces between; "soft" alone: any soft device
  *   SVM_TEST_HOLD=1        a process that failed waits for a debugger
  */
 #include "flow_run.h"
+#include "flow_soak.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -39,7 +42,7 @@
 #include <cmocka.h>
 
 #define OPS_PER_WORKER	250u
-#define DEFAULT_SECONDS 20u
+#define DEFAULT_SECONDS 60u
 #define SHRINK_SECONDS	90.0
 #define SHRINK_PATIENCE 5u
 #define FILE_MAGIC	"random_flow 1"
@@ -68,88 +71,41 @@ static bool parse_number(const char *text, uint64_t *ret)
 
 /* ---- One run, in a process of its own --------------------------------------------------------- */
 
-static unsigned int count_entries(const char *path)
-{
-	DIR *dir = opendir(path);
-	unsigned int n = 0;
-
-	while (dir && readdir(dir))
-		n++;
-	if (dir)
-		(void)closedir(dir);
-	return n;
-}
-
-/* Threads but those that the kernel runs for an io_uring: they stay for a while after it has gone. */
-static unsigned int count_threads(void)
-{
-	DIR *dir = opendir("/proc/self/task");
-	const struct dirent *entry;
-	unsigned int n = 0;
-
-	while (dir && (entry = readdir(dir)) != NULL) {
-		char path[300];
-		char name[5] = "";
-		int fd;
-
-		(void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		n += read(fd, name, 4) == 4 && strcmp(name, "iou-") != 0;
-		(void)close(fd);
-	}
-	if (dir)
-		(void)closedir(dir);
-	return n;
-}
-
-static unsigned int count_children(void)
-{
-	char text[512];
-	unsigned int n = 0;
-	int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-	ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof(text));
-
-	for (ssize_t i = 0; i < size; i++)
-		n += text[i] == ' ';
-	if (fd >= 0)
-		(void)close(fd);
-	return n;
-}
-
 static void *nothing(void *arg)
 {
 	return arg;
 }
 
-static bool is_left_over(unsigned int fds, unsigned int threads)
+static bool is_left_over(const struct flow_counts *before)
 {
-	return count_entries("/proc/self/fd") != fds || count_threads() > threads ||
-	       count_children();
+	struct flow_counts now_there = flow_count();
+
+	return now_there.fds != before->fds || now_there.threads > before->threads ||
+	       now_there.children;
 }
 
 static _Noreturn void run_child(const struct flow_order *order)
 {
+	struct flow_counts before;
+	struct flow_counts after;
 	double patience;
-	unsigned int fds = count_entries("/proc/self/fd");
-	unsigned int threads;
 	pthread_t first;
 
 	/* A sanitizer starts a thread of its own with the first one. */
 	if (pthread_create(&first, NULL, nothing, NULL) != 0 || pthread_join(first, NULL) != 0)
 		exit(1);
-	threads = count_threads();
+	before = flow_count();
 	flow_run(order);
 	/* A thread that has been joined, or a child, may be listed for a moment yet: nothing tells when it is not. */
 	patience = now() + 2.0;
-	while (is_left_over(fds, threads) && now() < patience)
+	while (is_left_over(&before) && now() < patience)
 		(void)sched_yield();
-	if (is_left_over(fds, threads)) {
+	if (is_left_over(&before)) {
+		after = flow_count();
 		(void)snprintf(report->text, sizeof(report->text),
 			       "left over: %d fds, %d threads, %u children",
-			       (int)count_entries("/proc/self/fd") - (int)fds,
-			       (int)count_threads() - (int)threads, count_children());
+			       (int)after.fds - (int)before.fds,
+			       (int)after.threads - (int)before.threads, after.children);
 		(void)fprintf(stderr, "FAILED: seed %" PRIu64 ": %s\n", order->seed, report->text);
 		exit(1);
 	}
@@ -452,6 +408,36 @@ static void damaged_seed_is_refused(void **state)
 	expect_one_line("SVM_TEST_DEVICES", "soft nosuch");
 }
 
+/* What grows is noticed, and what only wavers is not. */
+static void growth_is_noticed(void **state)
+{
+	static struct flow_samples samples;
+	struct flow_counts counts = {
+		.rss = 100000, .maps = 200, .fds = 12, .threads = 3, .children = 1
+	};
+	char text[128];
+
+	(void)state;
+	for (unsigned int leak = 0; leak <= 5; leak++) {
+		memset(&samples, 0, sizeof(samples));
+		assert_non_null(flow_not_flat(&samples, text, sizeof(text)));
+		for (unsigned int i = 0; i < 3u * FLOW_SAMPLES; i++) {
+			struct flow_counts c = counts;
+
+			c.rss += i % 7u * 1000u + (leak == 1 ? i * 4u : 0);
+			c.maps += i % 5u + (leak == 2 ? i / 100u : 0);
+			c.fds += i % 2u + (leak == 3 ? i / 2000u : 0);
+			c.threads += leak == 4 ? i / 2000u : 0;
+			c.children += leak == 5 ? i / 2000u : 0;
+			flow_sample(&samples, &c);
+		}
+		if (leak)
+			assert_non_null(flow_not_flat(&samples, text, sizeof(text)));
+		else
+			assert_null(flow_not_flat(&samples, text, sizeof(text)));
+	}
+}
+
 /* A good file, and every way to cut it or to change one of its bytes. */
 static void damaged_seed_file_is_refused(void **state)
 {
@@ -513,11 +499,116 @@ static int run_file(const char *path)
 	return run(&order, false) ? 0 : 1;
 }
 
-int main(void)
+/* ---- Soak --------------------------------------------------------------------------------------- */
+
+static struct {
+	double start;
+	double end;
+	double next; /* time of the next line */
+	double every;
+	const char *who;
+	struct flow_samples samples;
+} soak;
+
+/* Returns whether to go on. */
+static bool take_sample(void *data)
+{
+	struct flow_counts counts = flow_count();
+
+	(void)data;
+	flow_sample(&soak.samples, &counts);
+	if (now() >= soak.next) {
+		flow_print_counts(soak.who, now() - soak.start, &counts);
+		soak.next = now() + soak.every;
+	}
+	return now() < soak.end;
+}
+
+static bool is_flat(void)
+{
+	char text[128];
+	const char *what = flow_not_flat(&soak.samples, text, sizeof(text));
+
+	if (what)
+		(void)fprintf(stderr, "FAILED: %s: %s\n", soak.who, what);
+	else
+		(void)printf("%s: flat over %u samples\n", soak.who, soak.samples.n);
+	(void)fflush(stdout);
+	return !what;
+}
+
+/* One space for all of the time. */
+static _Noreturn void soak_space(uint64_t seed)
+{
+	struct flow_order order = {
+		.seed = seed, .n_ops = 40, .threads = true, .report = report, .again = take_sample
+	};
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	soak.who = "space";
+	flow_run(&order);
+	exit(is_flat() ? 0 : 1);
+}
+
+/* Beside it, one space after the other, each in a child: what stays is this process. */
+static bool soak_rounds(uint64_t seed)
+{
+	struct flow_report *own =
+		mmap(NULL, sizeof(*own), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t n_ops = 0;
+	unsigned int rounds = 0;
+
+	if (own == MAP_FAILED)
+		return false;
+	report = own;
+	soak.who = "rounds";
+	do {
+		struct flow_order order = { .seed = seed + rounds,
+					    .n_ops = OPS_PER_WORKER,
+					    .threads = (seed + rounds) % 4u != 0 };
+
+		if (!run(&order, false)) {
+			(void)fprintf(stderr, "seed %" PRIu64 ": %s\n", order.seed, report->text);
+			explain(order.seed, OPS_PER_WORKER, order.threads);
+			return false;
+		}
+		n_ops += report->n_done;
+		rounds++;
+	} while (take_sample(NULL));
+	(void)printf("rounds: %u of them, %" PRIu64 " operations\n", rounds, n_ops);
+	return is_flat();
+}
+
+static int run_soak(unsigned int minutes)
+{
+	int status = 0;
+	pid_t child;
+	bool good;
+
+	soak.start = now();
+	soak.end = soak.start + minutes * 60.0;
+	soak.every = minutes * 60.0 / 20.0;
+	(void)printf("seed %" PRIu64 ", %u minutes\n", first_seed, minutes);
+	(void)fflush(NULL);
+	child = fork();
+	if (child == 0)
+		soak_space(first_seed);
+	if (child < 0)
+		return die("random_flow: fork: %s%s\n", strerror(errno), "");
+	good = soak_rounds(first_seed + 1u);
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			status = 1;
+	(void)printf("soak: %s\n", good && status == 0 ? "passed" : "FAILED");
+	return good && status == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(damaged_seed_is_refused),
 		cmocka_unit_test(damaged_seed_file_is_refused),
+		cmocka_unit_test(growth_is_noticed),
 		cmocka_unit_test(agrees_with_flat_array),
 	};
 	const char *seed = getenv("SVM_TEST_SEED");
@@ -542,5 +633,13 @@ int main(void)
 		return die("random_flow: SVM_TEST_DEVICES %s%s\n", what, "");
 	if (file)
 		return run_file(file);
+	if (argc > 1) {
+		if (argc != 3 || strcmp(argv[1], "--soak") != 0)
+			return die("random_flow: %s: the one argument there is: --soak MINUTES%s\n",
+				   argv[1], "");
+		if (!parse_number(argv[2], &n) || n < 1 || n > 100000)
+			return die("random_flow: %s is not a number of minutes%s\n", argv[2], "");
+		return run_soak((unsigned int)n);
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
