@@ -4,6 +4,7 @@
 #include "sys.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sync_file.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
@@ -175,6 +176,15 @@ static bool get_living(struct svm_fence *fence)
 	return false;
 }
 
+/* What it ended with: sync_files tell, of others that they are ready is all. */
+static int status_of(int fd)
+{
+	struct sync_file_info info = { 0 };
+	int r = svm_sys->ioctl(fd, SYNC_IOC_FILE_INFO, &info);
+
+	return r == 0 && info.status < 0 ? info.status : 0;
+}
+
 static void fd_ready(struct svm_watch *watch)
 {
 	struct svm_fence *fence = svm_container_of(watch, struct svm_fence, watch);
@@ -183,7 +193,7 @@ static void fd_ready(struct svm_watch *watch)
 	/* Waiters may give the last other reference back; or somebody has, and waits for us to be done. */
 	if (!get_living(fence))
 		return;
-	svm_fence_complete(fence, 0);
+	svm_fence_complete(fence, status_of(watch->fd));
 	svm_fence_put(fence);
 }
 

@@ -21,7 +21,8 @@ int svm_fence_create(struct svm_space *space, struct svm_fence **ret_fence);
 
 /*
  * Make a fence from a pollable fd (sync_file, eventfd, pidfd, ...) that becomes readable once and
- * stays so. The fd is duplicated; the caller keeps its own. Errors: -EBADF, -EMFILE, -EPERM (not
+ * stays so. The fd is duplicated; the caller keeps its own. Its status is 0, or the error that a sync_file
+ * ended with. Errors: -EBADF, -EMFILE, -EPERM (not
  * pollable), -ENOMEM, -ECHILD.
  */
 int svm_fence_import(struct svm_space *space, int fd, struct svm_fence **ret_fence);

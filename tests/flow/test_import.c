@@ -286,6 +286,18 @@ static void the_vm_stays_as_it_was(struct svm_fixture *f)
 		app_store(&app, (void *)(uintptr_t)APP_DATA, 200);
 		assert_int_equal(app_start(&app), 0);
 		(void)app_wait(&app);
+		if (app.mode == APP_JOBS) {
+			/* A fence of what failed says so. */
+			struct app_syncobj_handle export = { .handle = app.syncobj,
+							     .flags = APP_SYNC_FILE };
+			struct svm_fence *failed;
+
+			APP_DO(&app, APP_SYNCOBJ_TO_FD, &export);
+			assert_int_equal(svm_fence_import(f->space, export.fd, &failed), 0);
+			assert_int_equal(svm_fence_wait(failed, -1), -EIO);
+			svm_fence_unref(failed);
+			assert_int_equal(close(export.fd), 0);
+		}
 		assert_int_equal(*mine, 103);
 		assert_int_equal(*(uint32_t *)a, 2);
 		fixture_space_end(f);
