@@ -643,9 +643,39 @@ static int scan_run(int fd, const struct svm_host_block *block, unsigned int pag
 	return 0;
 }
 
+/* Bits of an entry of the page map (Documentation/admin-guide/mm/pagemap.rst). */
+#define PAGEMAP_ENTRY_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_ENTRY_SWAPPED (UINT64_C(1) << 62)
+
+/* For kernels before 6.7: the page map itself, an entry per page. */
+static int read_run(int fd, const struct svm_host_block *block, unsigned int page, unsigned int n,
+		    struct svm_mask *present)
+{
+	uint64_t entries[64];
+	const unsigned int end = page + n;
+
+	while (page < end) {
+		uint64_t want = svm_min_u64(end - page, SVM_ARRAY_SIZE(entries));
+		ssize_t ret = svm_sys->pread(fd, entries, want * sizeof(entries[0]),
+					     svm_host_user(block, page) / SVM_PAGE_BYTES *
+						     sizeof(entries[0]));
+
+		if (ret == -EINTR)
+			continue;
+		if (ret < 0)
+			return (int)ret;
+		if ((size_t)ret < sizeof(entries[0]))
+			return -EIO;
+		for (size_t i = 0; i < (size_t)ret / sizeof(entries[0]); i++, page++)
+			if (entries[i] & (PAGEMAP_ENTRY_PRESENT | PAGEMAP_ENTRY_SWAPPED))
+				svm_mask_set(present, page);
+	}
+	return 0;
+}
+
 /*
- * For kernels before 6.7 and processes without /proc: make all of them exist. The shared zero page
- * takes no memory, and pages that are there are left alone.
+ * For processes without /proc: make all of them exist. The shared zero page takes no memory, and pages
+ * that are there are left alone.
  */
 static int fill_run(struct svm_host *host, const struct svm_host_block *block, unsigned int page,
 		    unsigned int n, struct svm_mask *present)
@@ -670,6 +700,8 @@ int svm_host_present(struct svm_host *host, const struct svm_host_block *block,
 	{
 		if (ret == 0)
 			ret = scan_run(fd, block, page, n, &present);
+		if (ret == -ENOTTY || ret == -EINVAL)
+			ret = read_run(fd, block, page, n, &present);
 	}
 	if (fd >= 0)
 		svm_sys->close(fd);

@@ -1833,12 +1833,51 @@ static void registered_memory_keeps_its_bytes(void **state)
 	assert_int_equal(munmap(map + (first + n) * PAGE, 2 * BLOCK - (first + n) * PAGE), 0);
 }
 
-/* Not from a page map: kernels before 6.7, or no /proc. */
-static int no_pagemap(int fd, unsigned long request, void *arg)
+/* Kernels before 6.7. */
+static int no_pagemap_scan(int fd, unsigned long request, void *arg)
 {
 	if (request == _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96))
 		return -ENOTTY;
 	return svm_sys_real.ioctl(fd, request, arg);
+}
+
+/* A /proc of another kind, or none. */
+static ssize_t no_pagemap(int fd, void *buffer, size_t size, uint64_t offset)
+{
+	(void)fd;
+	(void)buffer;
+	(void)size;
+	(void)offset;
+	return -EACCES;
+}
+
+static void present_without_scan_reads_the_pagemap(void **state)
+{
+	struct svm_mask scanned;
+	struct svm_mask read;
+	struct svm_mask all = all_pages();
+	struct rig rig;
+
+	make_rig(&rig, *state);
+	assert_int_equal(madvise(rig.memory, BLOCK, MADV_NOHUGEPAGE), 0);
+	for (unsigned int p = 7; p < SVM_BLOCK_PAGES; p += 3)
+		fill_page(rig.memory + p * PAGE, p);
+	take_in_memory(&rig);
+	assert_int_equal(svm_host_present(&rig.host, &rig.block, &all, &scanned), 0);
+	fake_sys.ioctl = no_pagemap_scan;
+	assert_int_equal(svm_host_present(&rig.host, &rig.block, &all, &read), 0);
+	fake_sys.ioctl = fake_ioctl;
+	for (unsigned int p = 0; p < SVM_BLOCK_PAGES; p++)
+		assert_int_equal(svm_mask_test(&read, p), p >= 7 && (p - 7) % 3 == 0);
+	assert_true(svm_mask_equal(&read, &scanned));
+	start_server(&rig);
+	lock(&rig);
+	take(&rig, rig.block.cpu);
+	unlock(&rig);
+	for (unsigned int p = 0; p < SVM_BLOCK_PAGES; p++)
+		assert_true(svm_mask_test(&read, p) ? page_is(rig.memory + p * PAGE, p)
+						    : page_is_zero(rig.memory + p * PAGE));
+	end_rig(&rig);
 }
 
 static void present_without_pagemap_makes_pages(void **state)
@@ -1851,10 +1890,12 @@ static void present_without_pagemap_makes_pages(void **state)
 	fill_page(rig.memory + 7 * PAGE, 7);
 	/* A huge page would make all present. */
 	take_in_memory(&rig);
-	fake_sys.ioctl = no_pagemap;
+	fake_sys.ioctl = no_pagemap_scan;
+	fake_sys.pread = no_pagemap;
 	assert_int_equal(svm_host_present(&rig.host, &rig.block, &all, &present), 0);
 	assert_true(svm_mask_equal(&present, &all));
 	fake_sys.ioctl = fake_ioctl;
+	fake_sys.pread = svm_sys_real.pread;
 	rig.block.cpu = present;
 	/* Nobody serves: all is there. */
 	assert_true(page_is(rig.memory + 7 * PAGE, 7));
@@ -2535,6 +2576,7 @@ int main(void)
 		ON_REGISTERED(memory_that_is_not_ours_to_manage),
 		ON_REGISTERED(failed_registration_leaves_nothing),
 		ON_REGISTERED(registered_memory_keeps_its_bytes),
+		ON_REGISTERED(present_without_scan_reads_the_pagemap),
 		ON_REGISTERED(present_without_pagemap_makes_pages),
 		ON_REGISTERED(pages_shared_with_a_child_are_taken),
 		ON_REGISTERED(memory_of_several_mappings_moves),
