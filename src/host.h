@@ -87,7 +87,7 @@ int svm_host_revoke(struct svm_host *host, struct svm_host_block *block,
 int svm_host_protect(struct svm_host *host, struct svm_host_block *block,
 		     const struct svm_mask *pages);
 /* The CPU gets access to pages, which exist (back or cpu): write says how. Wakes whoever waits there. Pages that are
- * mapped well enough are only woken. */
+ * mapped well enough are only woken. -ENOENT: some of them the application has unmapped; they do not exist any more. */
 int svm_host_grant(struct svm_host *host, struct svm_host_block *block,
 		   const struct svm_mask *pages, bool write);
 /* Could svm_host_grant() map read-only without a moment of write access? */

@@ -361,6 +361,7 @@ static int map_run(struct svm_host *host, struct svm_host_block *block, unsigned
 	const unsigned int end = first + n;
 	unsigned int page = first;
 	unsigned int step = n;
+	bool gone = false;
 
 	while (page < end) {
 		unsigned int want = step < end - page ? step : end - page;
@@ -372,8 +373,11 @@ static int map_run(struct svm_host *host, struct svm_host_block *block, unsigned
 		page += n_done;
 		/* As long as pages refuse to move, ask for one at a time. */
 		step = ret == 0 ? SVM_BLOCK_PAGES : 1;
-		if (move && (ret == -EBUSY || ret == -EAGAIN || ret == -EINVAL)) {
-			/* The stash page is pinned, or the views differ in lock or access flags. */
+		if (move && (ret == -EBUSY || ret == -EAGAIN || ret == -EINVAL || ret == -ENOENT)) {
+			/*
+			 * The stash page is pinned, or the views differ in lock or access flags. ENOENT may
+			 * be about either end; a copy tells.
+			 */
 			ret = copy_in(host, block, page, 1, true, &n_done);
 			page += n_done;
 		}
@@ -381,10 +385,16 @@ static int map_run(struct svm_host *host, struct svm_host_block *block, unsigned
 			ret = map_existing(host, block, page, write);
 			page++;
 		}
+		if (ret == -ENOENT && block->registered) {
+			/* The application has unmapped it: it needs no bytes. Its neighbours do. */
+			gone = true;
+			ret = zap_stash(block, page, 1);
+			page++;
+		}
 		if (ret < 0)
 			return is_gone(ret) ? -ENOENT : ret;
 	}
-	return 0;
+	return gone ? -ENOENT : 0;
 }
 
 static int private_map(struct svm_host *host, struct svm_host_block *block,

@@ -484,6 +484,40 @@ static void every_kind_of_device(struct svm_fixture *f)
 	munmap(map, 4 * MIB);
 }
 
+/* The application unmaps a piece in the middle. What is around it is served as before, also where it was never touched, and
+ * unregistering ends. */
+static void memory_beside_a_hole_can_be_touched(struct svm_fixture *f)
+{
+	for (unsigned int discard = 0; discard < 2; discard++) {
+		uint8_t *map;
+		struct svm_device *device;
+
+		fixture_space(f, NULL);
+		device = fixture_open(f, f->device);
+		map = map_memory(64 * KIB);
+		fixture_fill(map, 64 * KIB, 5);
+		assert_int_equal(svm_register(f->space, map, 64 * KIB, 0), 0);
+		assert_int_equal(svm_prefetch(f->space, map, 64 * KIB, svm_device_location(device),
+					      NULL),
+				 0);
+		if (discard)
+			assert_int_equal(svm_discard(f->space, map, 64 * KIB, 0), 0);
+		assert_int_equal(munmap(map + 4 * PAGE, 4 * PAGE), 0);
+		for (unsigned int page = 0; page < 16; page++) {
+			if (page >= 4 && page < 8)
+				continue;
+			if (discard)
+				fixture_check_zero(map + page * PAGE, PAGE);
+			else
+				assert_int_equal(*(uint64_t *)(void *)(map + page * PAGE),
+						 fixture_word(5, page * PAGE / 8));
+		}
+		assert_int_equal(svm_unregister(f->space, map, 64 * KIB), 0);
+		fixture_space_end(f);
+		munmap(map, 64 * KIB);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
@@ -502,6 +536,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(unregistered_while_in_use, FIXTURE_VARIANTS),
 		FIXTURE_CASE(device_opened_later, FIXTURE_VARIANTS),
 		FIXTURE_CASE(every_kind_of_device, FIXTURE_DEVICES),
+		FIXTURE_CASE(memory_beside_a_hole_can_be_touched, FIXTURE_BOTH),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

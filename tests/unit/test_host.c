@@ -2010,8 +2010,18 @@ static void unmapped_memory_is_forgotten(void **state)
 						: page_is(lib_at(&rig, p), p));
 	/* No view to put them in. */
 	gone = some_pages(100, 10);
-	assert_int_equal(svm_host_grant(&rig.host, &rig.block, &gone, true), -ENOENT);
-	assert_int_equal(svm_host_grant(&rig.host, &rig.block, &gone, false), -ENOENT);
+	for (unsigned int write = 0; write < 2; write++) {
+		/* Those around it do have one. */
+		struct svm_mask more = some_pages(98, 12);
+
+		populate(&rig, gone, false);
+		assert_int_equal(svm_host_grant(&rig.host, &rig.block, &more, write), -ENOENT);
+		assert_true(svm_mask_test(&rig.block.cpu, 98) && svm_mask_test(&rig.block.cpu, 99));
+		assert_false(svm_mask_intersects(&rig.block.cpu, &gone));
+		/* They do not exist any more. */
+		assert_false(svm_mask_intersects(&rig.block.back, &gone));
+		take(&rig, some_pages(98, 2));
+	}
 	assert_int_equal(svm_host_drop(&rig.host, &rig.block, &gone, true), 0);
 	grant(&rig, some_pages(0, 100), true);
 	grant(&rig, some_pages(150, 362), true);
