@@ -1061,6 +1061,18 @@ static int ignore_gone(const struct svm_host_block *block, int error)
 	return block->registered && (error == -ENOENT || error == -ENOMEM) ? 0 : error;
 }
 
+static int mark_again(struct svm_host *host, struct svm_host_block *block, unsigned int page,
+		      unsigned int n)
+{
+	const struct svm_uffd *uffd = svm_host_uffd(host, block);
+	uint64_t done;
+
+	if (!svm_uffd_has_poison(uffd))
+		return poison_run(host, block, page, n);
+	/* Wakes also where the marks are there. */
+	return svm_uffd_poison(uffd, svm_host_user(block, page), n * SVM_PAGE_BYTES, 0, &done);
+}
+
 int svm_host_poison(struct svm_host *host, struct svm_host_block *block,
 		    const struct svm_mask *pages)
 {
@@ -1069,15 +1081,14 @@ int svm_host_poison(struct svm_host *host, struct svm_host_block *block,
 
 	assert(!svm_mask_intersects(pages, &block->cpu));
 	/*
-	 * A thread that faulted just before the mark came, and began to wait just after: for the kernel a marker is
-	 * still a missing page (fs/userfaultfd.c, userfaultfd_must_wait()), and nobody else will wake it.
+	 * There is a touch that the mark has not ended. Its thread faulted just before the mark came, and began to wait just
+	 * after: for the kernel a marker is still a missing page (fs/userfaultfd.c, userfaultfd_must_wait()), and nobody else
+	 * will wake it. Or the application took the mark away (mprotect(), MADV_DONTNEED of its own memory).
 	 */
 	svm_host_for_each_run(&marked, page, n)
 	{
-		int ret = svm_uffd_wake(svm_host_uffd(host, block), svm_host_user(block, page),
-					n * SVM_PAGE_BYTES);
+		int ret = ignore_gone(block, mark_again(host, block, page, n));
 
-		ret = ignore_gone(block, ret);
 		if (ret < 0)
 			return ret;
 	}

@@ -2185,6 +2185,38 @@ static void poison_wakes_who_came_too_late_for_it(void **state)
 	end_rig(&rig);
 }
 
+/* The application gave its memory new rights, or dropped it, and with that the mark. */
+static void poison_comes_again(void **state)
+{
+	struct svm_mask one = some_pages(2, 1);
+	struct victim victim;
+	struct rig rig;
+
+	make_rig(&rig, *state);
+	if (rig.where != REGISTERED) {
+		end_rig(&rig);
+		return;
+	}
+	take_in_memory(&rig);
+	victim.addr = user_at(&rig, 2);
+	lock(&rig);
+	take(&rig, one);
+	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &one), 0);
+	assert_int_equal(mprotect(user_at(&rig, 2), PAGE, PROT_READ | PROT_WRITE), 0);
+	if (svm_uffd_has_poison(&rig.host.reg_uffd) &&
+	    !svm_uffd_has_remove_events(&rig.host.reg_uffd))
+		assert_int_equal(madvise(user_at(&rig, 2), PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &one), 0);
+	unlock(&rig);
+	assert_int_equal(pthread_create(&victim.thread, NULL, be_victim, &victim), 0);
+	alarm(50); /* it would wait for ever */
+	assert_int_equal(pthread_join(victim.thread, NULL), 0);
+	alarm(0);
+	assert_true(victim.caught == SIGBUS || victim.caught == SIGSEGV);
+	assert_int_equal(svm_host_unpoison(&rig.host, &rig.block, &one), 0);
+	end_rig(&rig);
+}
+
 /* ---- Private to shared ------------------------------------------------------------------------ */
 
 static void conversion_keeps_valid_bytes(void **state)
@@ -2596,6 +2628,7 @@ int main(void)
 		ON_ALL(poison_raises_a_signal),
 		ON_ALL(poison_wakes),
 		ON_ALL(poison_wakes_who_came_too_late_for_it),
+		ON_ALL(poison_comes_again),
 		ON_PRIVATE(conversion_keeps_valid_bytes),
 		ON_REGISTERED(conversion_keeps_valid_bytes),
 		ON_PRIVATE(waiter_lives_through_conversion),
