@@ -281,8 +281,10 @@ void flow_op_app_unmap(struct worker *w, struct dice *d)
 	flow_whole_pages(&offset, &size);
 	flow_settle(w, r, 0, r->size);
 	flow_note(w, NULL, r, -1, offset, size, 0, 0);
-	if (munmap(r->addr + offset, size) < 0)
-		flow_fail("munmap: %d", errno);
+	/* By a mapping of nothing: the address must not be given to somebody else, it is the arena's. */
+	if (mmap(r->addr + offset, size, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+		flow_fail("mmap: %d", errno);
 	flow_model_zero(&r->model, offset, size);
 	if (flow_chance(d, 60)) {
 		flow_cpu_read(w, r, 0, offset);

@@ -47,6 +47,8 @@ struct flow_order {
 
 /* Read the list of devices from the environment. NULL, or what is wrong with it. */
 const char *flow_device_init(void);
+/* Make the mistake that the environment asks for, if any (flow_mistake.c). False: it makes no sense. */
+bool flow_mistake_init(void);
 /* How many workers the seed asks for. */
 unsigned int flow_workers(uint64_t seed);
 /* Describe what follows from the seed. */

@@ -15,6 +15,7 @@
  *   SVM_TEST_SECONDS=N     how long to go on (60)
  *   SVM_TEST_SEED_FILE=F   run the sequence in this file, once, and print its operations
  *   SVM_TEST_DEVICES=L     names of devices to choose from, with spaces between; "soft" alone: any soft device
+ *   SVM_TEST_MISTAKE=N     every N-th piece of memory that the library moves loses a bit
  *   SVM_TEST_HOLD=1        a process that failed waits for a debugger
  */
 #include "flow_run.h"
@@ -34,6 +35,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -45,7 +47,9 @@
 #define DEFAULT_SECONDS 60u
 #define SHRINK_SECONDS	90.0
 #define SHRINK_PATIENCE 5u
-#define FILE_MAGIC	"random_flow 1"
+/* In one thread, with few workers: the mistake comes where it came before. */
+#define MISTAKEN_SEED "1004"
+#define FILE_MAGIC    "random_flow 1"
 
 static uint64_t first_seed;
 static unsigned int seconds;
@@ -405,6 +409,7 @@ static void damaged_seed_is_refused(void **state)
 	expect_one_line("SVM_TEST_SECONDS", "soon");
 	expect_one_line("SVM_TEST_SEED_FILE", "/nonexistent");
 	expect_one_line("SVM_TEST_DEVICES", "");
+	expect_one_line("SVM_TEST_MISTAKE", "often");
 	expect_one_line("SVM_TEST_DEVICES", "soft nosuch");
 }
 
@@ -436,6 +441,40 @@ static void growth_is_noticed(void **state)
 		else
 			assert_null(flow_not_flat(&samples, text, sizeof(text)));
 	}
+}
+
+/* A library that loses a bit now and then: it is noticed, the sequence gets short, and its file repeats that. */
+static void a_mistake_is_found_and_gets_short(void **state)
+{
+	static char text[1 << 20];
+	const char *at;
+	unsigned long n_left;
+	char path[64];
+	struct stat before;
+
+	(void)state;
+	assert_int_equal(setenv("SVM_TEST_SEED", MISTAKEN_SEED, 1), 0);
+	assert_int_equal(setenv("SVM_TEST_SECONDS", "0", 1), 0);
+	assert_int_equal(setenv("SVM_TEST_ONLY", "1", 1), 0);
+	assert_int_not_equal(run_self("SVM_TEST_MISTAKE", "9", text, sizeof(text)), 0);
+	assert_non_null(strstr(text, "FAILED: seed " MISTAKEN_SEED));
+	at = strstr(text, "shrunk to ");
+	assert_non_null(at);
+	n_left = strtoul(at + strlen("shrunk to "), NULL, 10);
+	print_message("%lu operations are left\n", n_left);
+	assert_in_range(n_left, 1, 10);
+	(void)snprintf(path, sizeof(path), "random_flow.%s.seed", MISTAKEN_SEED);
+	assert_int_equal(stat(path, &before), 0);
+	assert_int_equal(setenv("SVM_TEST_SEED_FILE", path, 1), 0);
+	assert_int_equal(run_self("SVM_TEST_MISTAKE", "9", text, sizeof(text)), 1);
+	assert_non_null(strstr(text, "FAILED: seed " MISTAKEN_SEED));
+	/* Without the mistake there is nothing wrong with it. */
+	assert_int_equal(run_self("SVM_TEST_SEED", MISTAKEN_SEED, text, sizeof(text)), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(unsetenv("SVM_TEST_SEED_FILE"), 0);
+	assert_int_equal(unsetenv("SVM_TEST_SEED"), 0);
+	assert_int_equal(unsetenv("SVM_TEST_SECONDS"), 0);
+	assert_int_equal(unsetenv("SVM_TEST_ONLY"), 0);
 }
 
 /* A good file, and every way to cut it or to change one of its bytes. */
@@ -609,6 +648,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(damaged_seed_is_refused),
 		cmocka_unit_test(damaged_seed_file_is_refused),
 		cmocka_unit_test(growth_is_noticed),
+		cmocka_unit_test(a_mistake_is_found_and_gets_short),
 		cmocka_unit_test(agrees_with_flat_array),
 	};
 	const char *seed = getenv("SVM_TEST_SEED");
@@ -628,6 +668,8 @@ int main(int argc, char **argv)
 		      0);
 	if (report == MAP_FAILED)
 		return die("random_flow: mmap: %s%s\n", strerror(errno), "");
+	if (!flow_mistake_init())
+		return die("random_flow: SVM_TEST_MISTAKE is not a number of pieces%s%s\n", "", "");
 	what = flow_device_init();
 	if (what)
 		return die("random_flow: SVM_TEST_DEVICES %s%s\n", what, "");
@@ -641,5 +683,8 @@ int main(int argc, char **argv)
 			return die("random_flow: %s is not a number of minutes%s\n", argv[2], "");
 		return run_soak((unsigned int)n);
 	}
+	/* The last test alone, for the others. */
+	if (getenv("SVM_TEST_ONLY"))
+		cmocka_set_test_filter("agrees_with_flat_array");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
