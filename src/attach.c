@@ -173,21 +173,34 @@ static int empty_device(struct svm_ctx *ctx, struct svm_device *device)
 	}
 }
 
+/* Nothing of the application holds it, and nothing will. */
+static int stop_use(struct svm_ctx *ctx, struct svm_device *device)
+{
+	bool busy;
+
+	atomic_store(&device->no_work, true);
+	busy = atomic_load(&device->n_accesses) != 0;
+	/* What copies and fills hold, nobody else can give back. */
+	if (!busy)
+		svm_device_wait_works(device);
+	svm_rwlock_write(&ctx->tree_lock);
+	busy = busy || atomic_load(&device->n_holds);
+	atomic_store(&device->closing, !busy);
+	atomic_store(&device->no_work, !busy);
+	svm_rwlock_unlock(&ctx->tree_lock);
+	return busy ? -EBUSY : 0;
+}
+
 static int close_locked(struct svm_ctx *ctx, struct svm_device *device)
 {
-	int r;
+	int r = stop_use(ctx, device);
 
-	svm_rwlock_write(&ctx->tree_lock);
-	atomic_store(&device->closing, true);
-	r = atomic_load(&device->n_holds) || atomic_load(&device->n_accesses) ? -EBUSY : 0;
-	if (r < 0)
-		atomic_store(&device->closing, false);
-	svm_rwlock_unlock(&ctx->tree_lock);
 	if (r < 0)
 		return r;
 	r = empty_device(ctx, device);
 	if (r < 0) {
 		atomic_store(&device->closing, false);
+		atomic_store(&device->no_work, false);
 		return r;
 	}
 	svm_lock(&ctx->native_lock);

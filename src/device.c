@@ -507,6 +507,7 @@ int svm_device_new(struct svm_ctx *ctx, const char *name, const struct svm_devic
 	svm_list_init(&device->blocks);
 	atomic_init(&device->n_users, 1u);
 	sem_init(&device->unused, 0, 0);
+	sem_init(&device->work_ended, 0, 0);
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++)
 		svm_list_init(&device->timelines[t].waiters);
 	svm_store_init(&device->store, &device->ops, device->dev, device->caps.memory_size);
@@ -555,6 +556,25 @@ void svm_device_put(struct svm_device *device)
 		sem_post(&device->unused);
 }
 
+void svm_device_begin_work(struct svm_device *device)
+{
+	atomic_fetch_add(&device->n_works, 1u);
+}
+
+void svm_device_end_work(struct svm_device *device)
+{
+	atomic_fetch_sub(&device->n_works, 1u);
+	if (atomic_load(&device->no_work))
+		(void)sem_post(&device->work_ended);
+}
+
+void svm_device_wait_works(struct svm_device *device)
+{
+	/* A post too many, of a work that was refused or of an earlier close, is one more look. */
+	while (atomic_load(&device->n_works))
+		(void)sem_wait(&device->work_ended);
+}
+
 void svm_device_drain(struct svm_device *device)
 {
 	svm_device_put(device);
@@ -565,6 +585,7 @@ void svm_device_drain(struct svm_device *device)
 void svm_device_delete(struct svm_device *device)
 {
 	sem_destroy(&device->unused);
+	sem_destroy(&device->work_ended);
 	device->ops.close(device->dev);
 	svm_store_finish(&device->store);
 	svm_lock_finish(&device->lock);

@@ -67,6 +67,10 @@ struct svm_device {
 	_Atomic uint32_t n_accesses; /* what svm_acquire() gave out, until it has ended */
 	_Atomic uint32_t n_users;    /* who works with it now, plus one until it is closed */
 	sem_t unused;		     /* posted when n_users reaches 0 */
+	_Atomic uint32_t
+		n_works;  /* copies and fills under way, which hold memory of their own accord */
+	sem_t work_ended; /* posted by each that ends while no_work is set */
+	_Atomic bool no_work; /* takes no new accesses, copies, fills or launches */
 	_Atomic bool closing;
 
 	struct svm_loop *loop;
@@ -88,6 +92,10 @@ int svm_device_new(struct svm_ctx *ctx, const char *name, const struct svm_devic
 int svm_device_start(struct svm_device *device);
 /* Stop watching; no callback runs any more. Not from the loop. */
 void svm_device_stop(struct svm_device *device);
+/* A copy or fill has begun, or ended; wait until none is left. Not from the loop. */
+void svm_device_begin_work(struct svm_device *device);
+void svm_device_end_work(struct svm_device *device);
+void svm_device_wait_works(struct svm_device *device);
 /* Nothing finds it any more: wait for its last user. Its events are still watched. */
 void svm_device_drain(struct svm_device *device);
 /* Close the backend's device and free. */

@@ -106,7 +106,7 @@ static int acquire(struct svm_device *device, const struct svm_access_range *ran
 
 	if (!ranges || n_ranges == 0 || (flags & ~SVM_ACQUIRE_TRY))
 		return -EINVAL;
-	if (svm_device_is_lost(device) || atomic_load(&device->closing))
+	if (svm_device_is_lost(device) || atomic_load(&device->no_work))
 		return -ENODEV;
 	r = add_ranges(&acquire, ranges, n_ranges);
 	while (r == 0) {
@@ -141,7 +141,7 @@ int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges
 	r = svm_ctx_check(device->ctx);
 	if (r < 0)
 		return r;
-	/* Counted before the look at closing: svm_device_close() does it in the other order. */
+	/* Counted before the look at no_work: svm_device_close() does it in the other order. */
 	atomic_fetch_add(&device->n_accesses, 1u);
 	r = acquire(device, ranges, n_ranges, flags, false, &job);
 	if (r < 0)
@@ -213,6 +213,8 @@ static void work_end(struct work *work, int status)
 	/* Memory first: whoever waits for the fence may touch it at once. */
 	if (work->access)
 		svm_job_release(work->access, NULL);
+	if (work->kind == WORK_MEMORY)
+		svm_device_end_work(work->device);
 	svm_device_put(work->device);
 	svm_arena_unmap(work, sizeof(*work));
 	svm_fence_complete(done, status);
@@ -360,8 +362,11 @@ static int memory_work(struct svm_device *device, const struct svm_work *memory,
 	if (r < 0)
 		return r;
 	work->memory = *memory;
+	/* Counted before the look at no_work: svm_device_close() does it in the other order. */
+	svm_device_begin_work(device);
 	r = acquire(device, ranges, n_ranges, 0, true, &work->access);
 	if (r < 0) {
+		svm_device_end_work(device);
 		work_drop(work);
 		return r;
 	}
@@ -409,7 +414,7 @@ int svm_soft_launch(struct svm_device *device,
 		return r;
 	if (!svm_device_has(device, SVM_CAP_LAUNCH))
 		return -EOPNOTSUPP;
-	if (svm_device_is_lost(device) || atomic_load(&device->closing))
+	if (svm_device_is_lost(device) || atomic_load(&device->no_work))
 		return -ENODEV;
 	r = work_new(device, WORK_LAUNCH, &work);
 	if (r < 0)

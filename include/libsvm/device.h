@@ -104,7 +104,7 @@ int svm_device_import(struct svm_space *space, const char *name,
 
 /*
  * Close a device: what only it holds comes home first, then hints that name it revert to none. A
- * lost device closes too. NULL is accepted. Waits for transitions.
+ * lost device closes too. NULL is accepted. Waits for transitions, and for copies, fills and launches.
  * Errors: -EBUSY (an access of it is open, or memory is pinned on it); -ENOMEM (no room on the host
  * for its bytes: nothing is closed); -ECHILD.
  */
