@@ -4,6 +4,7 @@
 #include "arena.h"
 #include "emu/emu_ctl.h"
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -167,10 +168,35 @@ void free(void *old)
 #define RO(rest)      PEER(rest ":readonly=on"), PEER(rest ":readonly=off")
 #define HOST(rest)    RO(rest ":host=alias"), RO(rest ":host=none")
 
-const char *const fixture_devices[FIXTURE_N_DEVICES] = {
+const char *fixture_devices[FIXTURE_MAX_DEVICES] = {
 	HOST("soft:memory=16M:faults=on"),
 	HOST("soft:memory=16M:faults=off"),
 };
+unsigned int fixture_n_devices = 32;
+
+static __attribute__((constructor)) void read_devices(void)
+{
+	static char names[1024];
+	const char *given = getenv("SVM_TEST_DEVICES");
+	char *save = NULL;
+
+	if (!given)
+		return;
+	fixture_n_devices = 0;
+	(void)snprintf(names, sizeof(names), "%s", given);
+	for (char *name = strtok_r(names, " ", &save);
+	     name && fixture_n_devices < FIXTURE_MAX_DEVICES; name = strtok_r(NULL, " ", &save))
+		fixture_devices[fixture_n_devices++] = name;
+	if (fixture_n_devices == 0 || strlen(given) >= sizeof(names)) {
+		(void)fprintf(stderr, "fixture: SVM_TEST_DEVICES: no names, or too long\n");
+		_exit(99);
+	}
+}
+
+bool fixture_soft(void)
+{
+	return strncmp(fixture_devices[0], "soft", 4) == 0;
+}
 
 const struct svm_fixture_variant fixture_variants[] = {
 	{ .name = "default" },
@@ -193,8 +219,8 @@ const struct svm_fixture_variant fixture_variants[] = {
 const unsigned int fixture_n_variants = sizeof(fixture_variants) / sizeof(fixture_variants[0]);
 
 /* Those of the quick form, as indices: all, faults but nothing else, no faults, nothing. */
-static const unsigned int quick_devices[] = { 0, FIXTURE_N_DEVICES / 2 - 1, FIXTURE_N_DEVICES / 2,
-					      FIXTURE_N_DEVICES - 1 };
+static const unsigned int quick_devices[] = { 0, FIXTURE_MAX_DEVICES / 2 - 1,
+					      FIXTURE_MAX_DEVICES / 2, FIXTURE_MAX_DEVICES - 1 };
 
 /* The variant of what does not run over all. */
 static const struct svm_fixture_variant *default_variant(void)
@@ -700,10 +726,64 @@ void fixture_space_end(struct svm_fixture *f)
 	assert_int_equal(svm_space_destroy(space), 0);
 }
 
+/* How many devices of a backend there are. */
+static size_t count_devices(struct svm_fixture *f, const char *backend, size_t length)
+{
+	struct svm_device_info infos[SVM_MAX_DEVICES + 1];
+	size_t n = SVM_MAX_DEVICES + 1;
+	size_t n_found = 0;
+
+	for (size_t i = 0; i < n; i++)
+		infos[i].size = sizeof(infos[i]);
+	assert_int_equal(svm_device_enumerate(f->space, infos, &n), 0);
+	for (size_t i = 0; i < n && i <= SVM_MAX_DEVICES; i++)
+		n_found += strlen(infos[i].backend) == length &&
+			   memcmp(infos[i].backend, backend, length) == 0;
+	return n_found;
+}
+
+/* The keys that soft devices share with others. */
+static bool is_common(const char *part)
+{
+	static const char *const keys[] = { "memory=", "host=", "copy=", "placement=" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (strncmp(part, keys[i], strlen(keys[i])) == 0)
+			return true;
+	return false;
+}
+
+/* A device of the backend under test that is as name says, as far as it can be. */
+static void name_here(struct svm_fixture *f, const char *name, char *ret_name)
+{
+	const char *backend = fixture_devices[0];
+	size_t length = strcspn(backend, ":");
+	size_t n = count_devices(f, backend, length);
+	int used;
+
+	if (n == 0)
+		fail_msg("no device of backend %.*s", (int)length, backend);
+	used = snprintf(ret_name, FIXTURE_NAME, "%.*s:%zu", (int)length, backend,
+			f->n_opened++ % n);
+	for (const char *part = name; *part; part += *part == ':') {
+		length = strcspn(part, ":");
+		if (is_common(part))
+			used += snprintf(ret_name + used, FIXTURE_NAME - (size_t)used, ":%.*s",
+					 (int)length, part);
+		assert_true(used < (int)FIXTURE_NAME);
+		part += length;
+	}
+}
+
 struct svm_device *fixture_open(struct svm_fixture *f, const char *name)
 {
 	struct svm_device *device = NULL;
+	char here[FIXTURE_NAME];
 
+	if (!fixture_soft()) {
+		name_here(f, name, here);
+		name = here;
+	}
 	assert_int_equal(svm_device_open(f->space, name, &device), 0);
 	return device;
 }
@@ -745,6 +825,52 @@ bool fixture_has(struct svm_device *device, uint32_t caps)
 
 	assert_int_equal(svm_device_query(device, &info), 0);
 	return (info.caps & caps) == caps;
+}
+
+void fixture_need(struct svm_device *device, uint32_t caps, const char *what)
+{
+	if (fixture_has(device, caps))
+		return;
+	print_message("the device has no %s\n", what);
+	skip();
+}
+
+static void wedge(struct svm_device *device, bool on)
+{
+	void (*emu_ctl_wedge)(int device, bool on) = NULL;
+	struct svm_device_info info = { .size = sizeof(info) };
+	const char *which;
+
+	*(void **)&emu_ctl_wedge = dlsym(RTLD_DEFAULT, "emu_ctl_wedge");
+	if (!emu_ctl_wedge)
+		fail_msg("only a soft or an emulated device can be made to die");
+	assert_int_equal(svm_device_query(device, &info), 0);
+	which = strchr(info.name, ':');
+	assert_non_null(which);
+	emu_ctl_wedge(atoi(which + 1), on);
+}
+
+void fixture_kill(struct svm_fixture *f, struct svm_device *device)
+{
+	struct svm_device_info info = { .size = sizeof(info) };
+	struct svm_access_range range = { .size = FIXTURE_PAGE, .access = SVM_ACCESS_WRITE };
+	struct svm_access *access;
+
+	if (fixture_has(device, SVM_CAP_LAUNCH)) {
+		assert_int_equal(svm_soft_kill(device), 0);
+		return;
+	}
+	range.addr = fixture_alloc(f, FIXTURE_PAGE, 0);
+	wedge(device, true);
+	/* Nobody is told: the next call finds out. */
+	do {
+		if (svm_acquire(device, &range, 1, 0, &access, NULL) == 0)
+			assert_int_equal(svm_release(access, NULL), 0);
+		assert_int_equal(svm_device_query(device, &info), 0);
+	} while (!info.is_lost);
+	/* The emulator is to see everything given back. */
+	wedge(device, false);
+	fixture_free(f, range.addr);
 }
 
 void *fixture_alloc(struct svm_fixture *f, uint64_t size, uint32_t flags)
@@ -906,12 +1032,79 @@ static int run_kernel(struct svm_device *device, void (*kernel)(const void *, ui
 	return r;
 }
 
+/* What the patterns of a device without kernels go through. It stays on the host. */
+static void *open_staging(struct svm_fixture *f)
+{
+	struct svm_advice advice = { .kind = SVM_ADVICE_PREFERRED_LOCATION,
+				     .location = { .kind = SVM_LOCATION_HOST } };
+	void *staging = fixture_alloc(f, FIXTURE_BLOCK, 0);
+
+	assert_int_equal(svm_advise(f->space, staging, FIXTURE_BLOCK, &advice, 1, NULL), 0);
+	return staging;
+}
+
+NOT_TRACKED static void fill_part(uint64_t *words, uint64_t size, uint64_t pattern, uint64_t first)
+{
+	for (uint64_t i = 0; i < size / sizeof(*words); i++)
+		words[i] = fixture_word(pattern, first + i);
+}
+
+NOT_TRACKED static uint64_t check_part(const uint64_t *words, uint64_t size, uint64_t pattern,
+				       uint64_t first)
+{
+	uint64_t n_wrong = 0;
+
+	for (uint64_t i = 0; i < size / sizeof(*words); i++)
+		n_wrong += words[i] != fixture_word(pattern, first + i);
+	return n_wrong;
+}
+
+static int fill_by_engine(struct svm_fixture *f, struct svm_device *device, uint8_t *addr,
+			  uint64_t size, uint64_t pattern)
+{
+	void *staging = open_staging(f);
+	uint64_t part;
+	int r = 0;
+
+	for (uint64_t done = 0; r == 0 && done < size; done += part) {
+		part = size - done < FIXTURE_BLOCK ? size - done : FIXTURE_BLOCK;
+		fill_part(staging, part, pattern, done / sizeof(uint64_t));
+		r = svm_device_copy(device, addr + done, staging, part, NULL, NULL);
+	}
+	fixture_free(f, staging);
+	return r;
+}
+
+static int check_by_engine(struct svm_fixture *f, struct svm_device *device, const uint8_t *addr,
+			   uint64_t size, uint64_t pattern, uint64_t *ret_wrong)
+{
+	void *staging = open_staging(f);
+	uint64_t part;
+	int r = 0;
+
+	*ret_wrong = 0;
+	for (uint64_t done = 0; r == 0 && done < size; done += part) {
+		part = size - done < FIXTURE_BLOCK ? size - done : FIXTURE_BLOCK;
+		r = svm_device_copy(device, staging, addr + done, part, NULL, NULL);
+		if (r == 0)
+			*ret_wrong += check_part(staging, part, pattern, done / sizeof(uint64_t));
+	}
+	fixture_free(f, staging);
+	return r;
+}
+
+static uint64_t whole_pages(uint64_t size)
+{
+	return (size + FIXTURE_PAGE - 1) / FIXTURE_PAGE * FIXTURE_PAGE;
+}
+
 int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *addr, uint64_t size,
 			uint64_t pattern)
 {
 	struct svm_fixture_kernel args = { .addr = (uint64_t)addr, .pattern = pattern };
 
-	(void)f;
+	if (!fixture_has(device, SVM_CAP_LAUNCH))
+		return fill_by_engine(f, device, addr, whole_pages(size), pattern);
 	return run_kernel(device, fixture_kernel_fill, &args, size, SVM_ACCESS_WRITE);
 }
 
@@ -923,6 +1116,8 @@ int fixture_try_check_on(struct svm_fixture *f, struct svm_device *device, const
 					   .wrong = f->scratch };
 	int r;
 
+	if (!fixture_has(device, SVM_CAP_LAUNCH))
+		return check_by_engine(f, device, addr, whole_pages(size), pattern, ret_wrong);
 	*args.wrong = 0;
 	r = run_kernel(device, fixture_kernel_check, &args, size, SVM_ACCESS_READ);
 	*ret_wrong = *args.wrong;
@@ -991,6 +1186,20 @@ static void run_body(void **state)
 	const struct instance *instance =
 		(const struct instance *)(f->test - offsetof(struct instance, name));
 
+	if (!fixture_soft()) {
+		const char *why = NULL;
+
+		if (instance->what->over & FIXTURE_SOFT)
+			why = "it launches kernels on soft devices or kills them";
+		else if (instance->what->over & FIXTURE_EXACT)
+			why = "it counts what moves, and staging memory would count";
+		else if (instance->what->over & FIXTURE_ROOM && strstr(f->device, "host=none"))
+			why = "it fills the device's memory, which staging memory needs some of";
+		if (why) {
+			print_message("%s\n", why);
+			skip();
+		}
+	}
 	instance->what->body(f);
 }
 
@@ -1022,7 +1231,7 @@ static void add_test(const struct svm_fixture_case *what, const char *device,
 
 static bool is_chosen(unsigned int device)
 {
-	if (!fixture_is_quick())
+	if (!fixture_is_quick() || !fixture_soft())
 		return true;
 	for (unsigned int i = 0; i < sizeof(quick_devices) / sizeof(quick_devices[0]); i++)
 		if (quick_devices[i] == device)
@@ -1033,9 +1242,9 @@ static bool is_chosen(unsigned int device)
 int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, unsigned int n_cases)
 {
 	for (unsigned int i = 0; i < n_cases; i++) {
-		if (cases[i].over == FIXTURE_ONCE)
+		if ((cases[i].over & FIXTURE_BOTH) == FIXTURE_ONCE)
 			add_test(&cases[i], NULL, NULL);
-		for (unsigned int d = 0; d < FIXTURE_N_DEVICES && (cases[i].over & FIXTURE_DEVICES);
+		for (unsigned int d = 0; d < fixture_n_devices && (cases[i].over & FIXTURE_DEVICES);
 		     d++)
 			if (is_chosen(d))
 				add_test(&cases[i], fixture_devices[d], NULL);

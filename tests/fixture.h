@@ -15,7 +15,10 @@
  * or once per device or space variant (see FIXTURE_*), each as a test of its own. An argument is a pattern
  * of the names to run (* and ?). Environment: SVM_TEST_SEED; SVM_TEST_SLOWER=N on machines that are N times
  * slower, for all that bounds time; SVM_TEST_QUICK=1 for few of the devices (see fixture_is_quick());
- * SVM_TEST_VARIANT=NAME makes that entry of fixture_variants the default one.
+ * SVM_TEST_VARIANT=NAME makes that entry of fixture_variants the default one; SVM_TEST_DEVICES, names of devices of
+ * another backend instead of fixture_devices, separated by blanks and without the part that says which:
+ * "xe:memory=16M xe:host=none". Where a test asks for a soft device by name, it gets one of them, in turn over all
+ * that are there; cases that are about soft devices (FIXTURE_SOFT) skip. Their engines do what kernels do otherwise.
  *
  * It brings <cmocka.h> and what that wants.
  */
@@ -41,9 +44,12 @@
 
 /* ---- What to run over ------------------------------------------------------------------------- */
 
-/* faults x host x readonly x peer x visible: names for svm_device_open(), of 16 MiB (8 blocks) each. */
-#define FIXTURE_N_DEVICES 32u
-extern const char *const fixture_devices[FIXTURE_N_DEVICES];
+/* faults x host x readonly x peer x visible: names for fixture_open(), of 16 MiB (8 blocks) each. */
+#define FIXTURE_MAX_DEVICES 32u
+extern const char *fixture_devices[FIXTURE_MAX_DEVICES];
+extern unsigned int fixture_n_devices;
+/* Are they soft devices, which run kernels and can be killed? */
+bool fixture_soft(void);
 /* Room for a device name with more options behind it. */
 #define FIXTURE_NAME 192u
 
@@ -94,6 +100,7 @@ struct svm_fixture {
 
 	/* Private to the fixture. */
 	uint64_t random;
+	unsigned int n_opened;
 	struct svm_fixture_count before;
 };
 
@@ -131,6 +138,10 @@ struct svm_device *fixture_open(struct svm_fixture *f, const char *name);
 /* f->device with more options, as "memory=4M:engines=2" (those given replace the name's own). */
 struct svm_device *fixture_open_with(struct svm_fixture *f, const char *more);
 bool fixture_has(struct svm_device *device, uint32_t caps);
+/* Skip the test unless the device has them; what says what they are. */
+void fixture_need(struct svm_device *device, uint32_t caps, const char *what);
+/* Have the device die, and the library notice. Its memory is gone. A soft device is killed, an emulated one wedged. */
+void fixture_kill(struct svm_fixture *f, struct svm_device *device);
 void *fixture_alloc(struct svm_fixture *f, uint64_t size, uint32_t flags);
 void fixture_free(struct svm_fixture *f, void *addr);
 
@@ -168,7 +179,7 @@ void fixture_check_(const void *addr, uint64_t size, uint64_t pattern, const cha
 void fixture_check_zero_(const void *addr, uint64_t size, const char *file, int line);
 
 /* The same by a device's kernel, a page per index. Memory is acquired and released around it where the device
- * cannot fault. The first two return the error of acquire, launch or fence; the check adds what is wrong to
+ * cannot fault. A device without kernels copies from or to memory that stays on the host. The first two return the error of acquire, launch or fence; the check adds what is wrong to
  * *ret_wrong (words), so it works for tests that expect failure. */
 int fixture_try_fill_on(struct svm_fixture *f, struct svm_device *device, void *addr, uint64_t size,
 			uint64_t pattern);
@@ -208,12 +219,18 @@ enum svm_fixture_over {
 	FIXTURE_VARIANTS = 2, /* once per entry of fixture_variants */
 	FIXTURE_BOTH =
 		3, /* once per device in the default space, and once per variant on the first device */
+	/* With any of these. */
+	FIXTURE_SOFT = 4, /* needs soft devices */
+	FIXTURE_EXACT =
+		8, /* counts what kernels move: where engines do their work, staging memory counts, too */
+	FIXTURE_ROOM =
+		16, /* fills the device's memory: where staging memory needs some of it, it does not work */
 };
 
 struct svm_fixture_case {
 	const char *name;
 	void (*body)(struct svm_fixture *f);
-	enum svm_fixture_over over;
+	unsigned int over; /* FIXTURE_* */
 };
 #define FIXTURE_CASE(body, over)  \
 	{                         \
@@ -224,7 +241,7 @@ int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, un
 
 /* Run body once per device name, within one test. */
 #define fixture_for_each_device(name)                                             \
-	for (unsigned int i_##name = 0; i_##name < FIXTURE_N_DEVICES; i_##name++) \
+	for (unsigned int i_##name = 0; i_##name < fixture_n_devices; i_##name++) \
 		for (const char *name = fixture_devices[i_##name]; name; name = NULL)
 
 #endif

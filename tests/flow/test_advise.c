@@ -344,7 +344,7 @@ static void contract_3_1_R6_a_lost_device_keeps_its_hints(struct svm_fixture *f)
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill(p, BLOCK, 1);
 	advise(f, p, BLOCK, prefer(svm_device_location(device)));
-	assert_int_equal(svm_soft_kill(device), 0);
+	fixture_kill(f, device);
 	assert_int_equal(query(f, p, BLOCK).preferred.kind, SVM_LOCATION_DEVICE);
 	fixture_check(p, BLOCK, 1);
 	assert_int_equal(svm_device_close(device), 0);
@@ -1015,6 +1015,7 @@ static void granularity_bounds_what_a_fault_moves(struct svm_fixture *f)
 
 	fixture_space(f, NULL);
 	device = fixture_open_with(f, "faults=on");
+	fixture_need(device, SVM_CAP_FAULTS, "recoverable faults");
 	for (unsigned int i = 0; i < 4; i++) {
 		uint64_t unit = sizes[i];
 		uint64_t start = 300 * PAGE / unit * unit;
@@ -1381,10 +1382,11 @@ int main(int argc, char **argv)
 			     FIXTURE_DEVICES),
 		FIXTURE_CASE(contract_3_3_row_6_prefetch_elsewhere_is_obeyed, FIXTURE_DEVICES),
 		FIXTURE_CASE(contract_3_3_row_7_first_population, FIXTURE_BOTH),
-		FIXTURE_CASE(contract_3_3_row_8_thrashing_is_reported, FIXTURE_VARIANTS),
+		FIXTURE_CASE(contract_3_3_row_8_thrashing_is_reported,
+			     FIXTURE_VARIANTS | FIXTURE_SOFT),
 		FIXTURE_CASE(contract_3_4_accessed_by_keeps_a_mapping, FIXTURE_BOTH),
-		FIXTURE_CASE(contract_3_4_in_place_never_moves, FIXTURE_BOTH),
-		FIXTURE_CASE(contract_3_4_no_access_is_terminal, FIXTURE_DEVICES),
+		FIXTURE_CASE(contract_3_4_in_place_never_moves, FIXTURE_BOTH | FIXTURE_ROOM),
+		FIXTURE_CASE(contract_3_4_no_access_is_terminal, FIXTURE_DEVICES | FIXTURE_SOFT),
 		FIXTURE_CASE(contract_3_4_the_last_one_set_counts, FIXTURE_ONCE),
 		FIXTURE_CASE(contract_3_5_read_mostly_duplicates_and_collapses, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_5_unset_read_mostly_collapses, FIXTURE_BOTH),

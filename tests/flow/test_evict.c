@@ -491,20 +491,21 @@ static void thrashing_is_noticed(struct svm_fixture *f)
 int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
-		FIXTURE_CASE(working_set_of_four_times_the_memory, FIXTURE_BOTH),
-		FIXTURE_CASE(one_launch_over_four_times_the_memory, FIXTURE_BOTH),
+		FIXTURE_CASE(working_set_of_four_times_the_memory, FIXTURE_BOTH | FIXTURE_ROOM),
+		FIXTURE_CASE(one_launch_over_four_times_the_memory, FIXTURE_BOTH | FIXTURE_SOFT),
 		FIXTURE_CASE(two_devices_over_their_memory, FIXTURE_BOTH),
-		FIXTURE_CASE(used_blocks_survive_older_ones, FIXTURE_DEVICES),
-		FIXTURE_CASE(pinned_blocks_are_never_evicted, FIXTURE_BOTH),
-		FIXTURE_CASE(no_space_when_all_is_held, FIXTURE_BOTH),
+		FIXTURE_CASE(used_blocks_survive_older_ones, FIXTURE_DEVICES | FIXTURE_ROOM),
+		FIXTURE_CASE(pinned_blocks_are_never_evicted, FIXTURE_BOTH | FIXTURE_ROOM),
+		FIXTURE_CASE(no_space_when_all_is_held, FIXTURE_BOTH | FIXTURE_SOFT),
 		FIXTURE_CASE(room_comes_with_a_release, FIXTURE_VARIANTS),
-		FIXTURE_CASE(discarded_blocks_go_first, FIXTURE_DEVICES),
+		FIXTURE_CASE(discarded_blocks_go_first, FIXTURE_DEVICES | FIXTURE_ROOM),
 		FIXTURE_CASE(duplicates_go_without_a_copy, FIXTURE_DEVICES),
-		FIXTURE_CASE(eviction_goes_to_the_preferred_location, FIXTURE_DEVICES),
+		FIXTURE_CASE(eviction_goes_to_the_preferred_location,
+			     FIXTURE_DEVICES | FIXTURE_ROOM),
 		FIXTURE_CASE(closing_brings_everything_home, FIXTURE_BOTH),
-		FIXTURE_CASE(freed_memory_makes_room, FIXTURE_BOTH),
+		FIXTURE_CASE(freed_memory_makes_room, FIXTURE_BOTH | FIXTURE_ROOM),
 		FIXTURE_CASE(host_cache_is_bounded, FIXTURE_VARIANTS),
-		FIXTURE_CASE(thrashing_is_noticed, FIXTURE_VARIANTS),
+		FIXTURE_CASE(thrashing_is_noticed, FIXTURE_VARIANTS | FIXTURE_SOFT),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

@@ -95,37 +95,57 @@ static void kernel_count_nonzero(const void *args, uint64_t index, uint64_t coun
 		__atomic_fetch_add(zero->wrong, wrong, __ATOMIC_RELAXED);
 }
 
-static void device_first_touch_reads_zero(struct svm_fixture *f)
+static uint64_t count_nonzero_by_engine(struct svm_fixture *f, struct svm_device *device,
+					const uint64_t *words, uint64_t size)
 {
-	struct zero_args args;
+	uint64_t *copy = fixture_alloc(f, size, 0);
+	uint64_t n = 0;
+
+	memset(copy, 0xff, size);
+	assert_int_equal(svm_device_copy(device, copy, words, size, NULL, NULL), 0);
+	for (uint64_t i = 0; i < size / sizeof(*words); i++)
+		n += copy[i] != 0;
+	fixture_free(f, copy);
+	return n;
+}
+
+static uint64_t count_nonzero_on(struct svm_fixture *f, struct svm_device *device,
+				 const uint64_t *words, uint64_t size)
+{
+	struct zero_args args = { .words = words, .wrong = f->scratch };
+	struct svm_access_range range = { .addr = (void *)words,
+					  .size = size,
+					  .access = SVM_ACCESS_READ };
 	struct svm_access *held = NULL;
-	struct svm_access_range range;
-	struct svm_device *device;
-	uint16_t bit;
 
-	fixture_space(f, NULL);
-	device = fixture_open(f, f->device);
-	bit = (uint16_t)(1u << svm_device_id(device));
-	/* Stale bytes of others lie in the device's memory: they must not shine through. */
-	args.words = fixture_alloc(f, 2 * BLOCK, 0);
-	fixture_fill_on(f, device, (void *)args.words, 2 * BLOCK, 77);
-	fixture_free(f, (void *)args.words);
-
-	args.words = fixture_alloc(f, 2 * BLOCK, 0);
-	args.wrong = f->scratch;
+	if (!fixture_has(device, SVM_CAP_LAUNCH))
+		return count_nonzero_by_engine(f, device, words, size);
 	*args.wrong = 0;
-	range = (struct svm_access_range){ .addr = (void *)args.words,
-					   .size = 2 * BLOCK,
-					   .access = SVM_ACCESS_READ };
 	if (!fixture_has(device, SVM_CAP_FAULTS))
 		assert_int_equal(svm_acquire(device, &range, 1, 0, &held, NULL), 0);
 	assert_int_equal(svm_soft_launch(device, kernel_count_nonzero, &args, sizeof(args),
-					 2 * BLOCK / PAGE, NULL, NULL),
+					 size / PAGE, NULL, NULL),
 			 0);
 	assert_int_equal(svm_release(held, NULL), 0);
-	assert_int_equal(*args.wrong, 0);
-	fixture_assert_at(f, args.words, 2 * BLOCK, bit, false);
-	fixture_check_zero(args.words, 2 * BLOCK);
+	return *args.wrong;
+}
+
+static void device_first_touch_reads_zero(struct svm_fixture *f)
+{
+	struct svm_device *device;
+	uint64_t *words;
+
+	fixture_space(f, NULL);
+	device = fixture_open(f, f->device);
+	/* Stale bytes of others lie in the device's memory: they must not shine through. */
+	words = fixture_alloc(f, 2 * BLOCK, 0);
+	fixture_fill_on(f, device, words, 2 * BLOCK, 77);
+	fixture_free(f, words);
+
+	words = fixture_alloc(f, 2 * BLOCK, 0);
+	assert_int_equal(count_nonzero_on(f, device, words, 2 * BLOCK), 0);
+	fixture_assert_at(f, words, 2 * BLOCK, (uint16_t)(1u << svm_device_id(device)), false);
+	fixture_check_zero(words, 2 * BLOCK);
 }
 
 static void device_and_cpu_read_each_other(struct svm_fixture *f)
@@ -203,6 +223,13 @@ static void stamp_on(struct svm_device *device, void *p, uint64_t size, uint32_t
 	struct svm_access_range range = { .addr = p, .size = size, .access = SVM_ACCESS_WRITE };
 	struct svm_access *held = NULL;
 
+	if (!fixture_has(device, SVM_CAP_LAUNCH)) {
+		for (uint64_t i = 0; i < size; i += PAGE)
+			assert_int_equal(svm_device_fill(device, (char *)p + i + offset,
+							 (uint8_t)value, 1, NULL, NULL),
+					 0);
+		return;
+	}
 	if (!fixture_has(device, SVM_CAP_FAULTS))
 		assert_int_equal(svm_acquire(device, &range, 1, 0, &held, NULL), 0);
 	assert_int_equal(svm_soft_launch(device, kernel_stamp, &args, sizeof(args), size / PAGE,
@@ -254,7 +281,7 @@ static void random_pages_on_different_devices(struct svm_fixture *f)
 	fixture_space(f, NULL);
 	devices[0] = fixture_open(f, f->device);
 	devices[1] = fixture_open(f, f->device);
-	devices[2] = fixture_open(f, fixture_devices[fixture_pick(f, FIXTURE_N_DEVICES)]);
+	devices[2] = fixture_open(f, fixture_devices[fixture_pick(f, fixture_n_devices)]);
 	p = fixture_alloc(f, N_PAGES * PAGE, fixture_pick(f, 4) == 0 ? SVM_ALLOC_SHARED : 0);
 	memset(written, 0, sizeof(written));
 	for (uint64_t round = 1; round <= N_ROUNDS; round++) {
@@ -317,12 +344,16 @@ static void cpu_and_device_work_in_one_block(struct svm_fixture *f)
 	struct svm_access *held = NULL;
 	struct svm_device *device;
 	struct svm_fence *done[N_PAGES / 2];
+	char *staging;
 	char *p;
 
 	fixture_space(f, NULL);
 	device = fixture_open(f, f->device);
 	p = fixture_alloc(f, BLOCK, 0);
+	staging = fixture_alloc(f, BLOCK, 0); /* for an engine to copy from */
 	fixture_fill(p, BLOCK, 1);
+	for (unsigned int i = 0; i < N_PAGES / 2; i++)
+		fixture_fill(staging + i * PAGE, PAGE, 1000 + i);
 	for (unsigned int i = 0; i < N_PAGES / 2; i++)
 		ranges[i] = (struct svm_access_range){ .addr = p + 2 * i * PAGE,
 						       .size = PAGE,
@@ -333,9 +364,14 @@ static void cpu_and_device_work_in_one_block(struct svm_fixture *f)
 		struct svm_fixture_kernel args = { .addr = (uint64_t)p + 2 * i * PAGE,
 						   .pattern = 1000 + i };
 
-		assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args, sizeof(args),
-						 1, NULL, &done[i]),
-				 0);
+		if (fixture_has(device, SVM_CAP_LAUNCH))
+			assert_int_equal(svm_soft_launch(device, fixture_kernel_fill, &args,
+							 sizeof(args), 1, NULL, &done[i]),
+					 0);
+		else
+			assert_int_equal(svm_device_copy(device, (void *)args.addr,
+							 staging + i * PAGE, PAGE, NULL, &done[i]),
+					 0);
 		fixture_fill(p + (2 * i + 1) * PAGE, PAGE, 5000 + i);
 	}
 	for (unsigned int i = 0; i < N_PAGES / 2; i++) {
@@ -468,7 +504,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(cpu_and_device_work_in_one_block, FIXTURE_BOTH),
 		FIXTURE_CASE(one_fault_brings_the_block, FIXTURE_BOTH),
 		FIXTURE_CASE(many_threads_touch_at_once, FIXTURE_BOTH),
-		FIXTURE_CASE(touch_without_acquire_is_fatal, FIXTURE_DEVICES),
+		FIXTURE_CASE(touch_without_acquire_is_fatal, FIXTURE_DEVICES | FIXTURE_SOFT),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

@@ -503,10 +503,10 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(import_eventfd, FIXTURE_VARIANTS),
 		FIXTURE_CASE(import_pidfd_pipe_and_own, FIXTURE_VARIANTS),
 		FIXTURE_CASE(import_given_up, FIXTURE_VARIANTS),
-		FIXTURE_CASE(work_waits, FIXTURE_VARIANTS),
+		FIXTURE_CASE(work_waits, FIXTURE_VARIANTS | FIXTURE_SOFT),
 		FIXTURE_CASE(prefetch_and_fill_wait, FIXTURE_VARIANTS),
 		FIXTURE_CASE(release_waits, FIXTURE_VARIANTS),
-		FIXTURE_CASE(outlives_device, FIXTURE_VARIANTS),
+		FIXTURE_CASE(outlives_device, FIXTURE_VARIANTS | FIXTURE_SOFT),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

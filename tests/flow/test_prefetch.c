@@ -198,7 +198,7 @@ static void overlapping_random_batches(struct svm_fixture *f)
 
 	fixture_space(f, NULL);
 	devices[0] = fixture_open(f, f->device);
-	devices[1] = fixture_open(f, fixture_devices[fixture_pick(f, FIXTURE_N_DEVICES)]);
+	devices[1] = fixture_open(f, fixture_devices[fixture_pick(f, fixture_n_devices)]);
 	p = fixture_alloc(f, N_PAGES * PAGE, 0);
 	fixture_fill(p, N_PAGES * PAGE, 3);
 	for (unsigned int round = 0; round < 6; round++) {

@@ -196,7 +196,7 @@ static void flow_loss(struct svm_fixture *f)
 	uint8_t byte;
 
 	fixture_fill_on(f, device, data, 2 * MIB, 1);
-	assert_int_equal(svm_soft_kill(device), 0);
+	fixture_kill(f, device);
 	touch_install();
 	assert_int_equal(touch_read(data, &byte),
 			 f->variant->flags & SVM_SPACE_NO_POISON ? SIGSEGV : SIGBUS);
