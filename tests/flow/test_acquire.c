@@ -74,6 +74,30 @@ static void acquired_memory_is_bound(struct svm_fixture *f)
 	fixture_check(p, size, 2);
 }
 
+/* One page is to be mapped in place, for which all of the block has to come home; its neighbour is to move. */
+static void one_block_may_have_both(struct svm_fixture *f)
+{
+	struct svm_advice advice = { .kind = SVM_ADVICE_MIGRATION,
+				     .value = SVM_MIGRATE_ON_PREFETCH };
+	struct svm_access *access;
+	struct svm_device *device;
+	char *p;
+
+	fixture_space(f, NULL);
+	device = open_holder(f);
+	p = fixture_alloc(f, BLOCK, 0);
+	fixture_fill(p, BLOCK, 1);
+	assert_int_equal(svm_advise(f->space, p + 4 * PAGE, PAGE, &advice, 1, NULL), 0);
+	assert_int_equal(acquire(device, p, 8 * PAGE, SVM_ACCESS_WRITE, 0, &access), 0);
+	fixture_assert_at(f, p, 4 * PAGE, bit_of(device), false);
+	if (fixture_has(device, SVM_CAP_HOST_ALIAS))
+		fixture_assert_at(f, p + 4 * PAGE, PAGE, 0, true);
+	fixture_assert_at(f, p + 5 * PAGE, 3 * PAGE, bit_of(device), false);
+	launch(f, device, p, 8 * PAGE, 2);
+	assert_int_equal(svm_release(access, NULL), 0);
+	fixture_check(p, 8 * PAGE, 2);
+}
+
 static void ready_fence_says_when(struct svm_fixture *f)
 {
 	struct svm_access_range ranges[2];
@@ -691,6 +715,7 @@ int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
 		FIXTURE_CASE(acquired_memory_is_bound, FIXTURE_BOTH),
+		FIXTURE_CASE(one_block_may_have_both, FIXTURE_BOTH),
 		FIXTURE_CASE(ready_fence_says_when, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_1_readers_share, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_2_cpu_touch_waits_for_release, FIXTURE_BOTH),
