@@ -429,7 +429,7 @@ static void growth_is_noticed(void **state)
 		for (unsigned int i = 0; i < 3u * FLOW_SAMPLES; i++) {
 			struct flow_counts c = counts;
 
-			c.rss += i % 7u * 1000u + (leak == 1 ? i * 4u : 0);
+			c.rss += i % 7u * 1000u + (leak == 1 ? i * 10u : 0);
 			c.maps += i % 5u + (leak == 2 ? i / 100u : 0);
 			c.fds += i % 2u + (leak == 3 ? i / 2000u : 0);
 			c.threads += leak == 4 ? i / 2000u : 0;
