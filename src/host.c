@@ -65,7 +65,7 @@ bool svm_host_can_zap(const struct svm_host *host, const struct svm_host_block *
 static int read_file(const char *path, char *text, size_t size)
 {
 	ssize_t n;
-	int fd = svm_sys->open(path, O_RDONLY | O_CLOEXEC);
+	int fd = svm_sys_open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return fd;
@@ -692,7 +692,7 @@ int svm_host_present(struct svm_host *host, const struct svm_host_block *block,
 		     const struct svm_mask *pages, struct svm_mask *ret_present)
 {
 	struct svm_mask present;
-	int fd = svm_sys->open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = svm_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	int ret = fd < 0 ? fd : 0;
 
 	svm_mask_zero(&present);

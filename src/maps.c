@@ -60,7 +60,7 @@ int svm_maps_read(bool (*fn)(void *data, const struct svm_maps_line *line), void
 	bool more = true;
 	char part[1024];
 	ssize_t n = 0;
-	int fd = svm_sys->open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int fd = svm_sys_open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return fd;

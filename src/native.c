@@ -316,7 +316,7 @@ static struct svm_device *next_device(struct svm_ctx *ctx, uint32_t *a)
 static void find_away(uint64_t addr, size_t n_pages, const unsigned char *resident, bool *ret_away)
 {
 	uint64_t entries[64];
-	int fd = svm_sys->open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = svm_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 
 	memset(ret_away, 0, n_pages * sizeof(*ret_away));
 	for (size_t i = 0; fd >= 0 && i < n_pages;) {

@@ -376,3 +376,13 @@ const struct svm_sys svm_sys_real = {
 };
 
 const struct svm_sys *svm_sys = &svm_sys_real;
+
+int svm_sys_open(const char *path, int flags)
+{
+	int fd;
+
+	do
+		fd = svm_sys->open(path, flags);
+	while (fd == -EINTR);
+	return fd;
+}

@@ -73,4 +73,7 @@ extern const struct svm_sys svm_sys_real;
 /* What the library uses: svm_sys_real unless a test put its own table here (before any space exists). */
 extern const struct svm_sys *svm_sys;
 
+/* open() of the table, again when interrupted. */
+int svm_sys_open(const char *path, int flags);
+
 #endif

@@ -29,12 +29,9 @@
 
 static int open_device(int flags)
 {
+	int dev = svm_sys_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	int fd;
-	int dev;
 
-	do
-		dev = svm_sys->open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	while (dev == -EINTR);
 	if (dev < 0)
 		return dev;
 	/* The flags are the argument itself. */
