@@ -109,6 +109,7 @@ static int read_mode(struct svm_xe_device *dev, uint32_t vm)
 
 int svm_xe_import_vm(struct svm_xe_device *dev, const struct svm_device_import *import)
 {
+	uint64_t window_end = dev->window_base + dev->window_size;
 	uint32_t n = 0;
 	int ret = read_mode(dev, import->vm_id);
 
@@ -131,7 +132,7 @@ int svm_xe_import_vm(struct svm_xe_device *dev, const struct svm_device_import *
 	if (ret == 0 && n && !dev->is_mirrored) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "VM %u has %u areas in the window [%llx, %llx)",
 			   import->vm_id, n, (unsigned long long)dev->window_base,
-			   (unsigned long long)(dev->window_base + dev->window_size));
+			   (unsigned long long)window_end);
 		return -EEXIST;
 	}
 	dev->shared_vm = import->vm_id;
@@ -218,6 +219,7 @@ int svm_xe_span_add(void *device, uint64_t addr, uint64_t size)
 {
 	struct svm_xe_device *dev = device;
 	struct svm_xe_span *span;
+	uint64_t end = addr + size;
 	uint32_t n = 0;
 	int ret = 0;
 
@@ -236,7 +238,7 @@ int svm_xe_span_add(void *device, uint64_t addr, uint64_t size)
 		ret = -EEXIST;
 	if (ret < 0) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "[%llx, %llx) is in use in VM %u (error %d)",
-			   (unsigned long long)addr, (unsigned long long)(addr + size),
+			   (unsigned long long)addr, (unsigned long long)end,
 			   dev->shared_vm, -ret);
 		free(span);
 		return ret;
