@@ -239,9 +239,12 @@ static int bind_locked(struct svm_xe_device *dev, const struct svm_bind *binds, 
 	for (uint32_t i = 0; i < n; i++)
 		dev->bind_ops[i] = bind_op(dev, &binds[i]);
 	ret = bind_pieces(dev, n, &out, false);
-	/* User fences: a bind of these addresses is under way. Its end is an event. */
-	if (ret == -EBUSY && !t->syncobj && submitted > atomic_load(&t->done))
-		return -EAGAIN;
+	/* User fences: a bind of these addresses is under way. Its end is an event; or it was, just now. */
+	if (ret == -EBUSY && !t->syncobj) {
+		if (submitted > atomic_load(&t->done))
+			return -EAGAIN;
+		ret = bind_pieces(dev, n, &out, false);
+	}
 	if (ret < 0) {
 		if (!svm_xe_is_loss(dev, ret, "VM_BIND"))
 			ret = unbind_all(dev, binds, n, &out, ret);

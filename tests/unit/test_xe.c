@@ -712,6 +712,50 @@ static void binds_replace_without_a_hole(void **state)
 	assert_int_equal(count_wrong(rig->host + BLOCK, BLOCK, 6), 0);
 }
 
+#define MANY_BINDS 2000u
+
+static void *acknowledge(void *data)
+{
+	const struct svm_point *end = data;
+	uint64_t value = 0;
+	void *dev = (void *)(uintptr_t)end->value;
+
+	/* As the core's loop: at any time. */
+	while (value < MANY_BINDS) {
+		ops->event_ack(dev);
+		assert_int_equal(ops->completed(dev, SVM_TIMELINE_BIND, &value), 0);
+	}
+	return NULL;
+}
+
+/* What is being bound is bound again, while another thread looks at what is done: it is taken, or has to wait. */
+static void binds_may_follow_at_once(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t a = new_chunk(rig->dev);
+	struct svm_point device = { .value = (uint64_t)(uintptr_t)rig->dev };
+	struct svm_point point = { 0 };
+	unsigned int n = 0;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, acknowledge, &device), 0);
+	while (point.value < MANY_BINDS) {
+		struct svm_bind bind = n++ % 2 ? bind_host(WINDOW, BLOCK, 0, rig->host)
+					       : bind_chunk(WINDOW, BLOCK, SVM_BIND_WRITE, a, 0);
+		int ret = ops->bind(rig->dev, &bind, 1, &point);
+
+		assert_true(ret == 0 || ret == -EAGAIN);
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	/* Busy, and when that is looked at it is over: with user fences that is no failure. */
+	if (((struct svm_xe_device *)rig->dev)->mode != SVM_XE_MODE_JOBS) {
+		struct svm_bind bind = bind_host(WINDOW, BLOCK, 0, rig->host);
+
+		emu.inject(0, 1, EBUSY, NR_BIND);
+		assert_int_equal(bind_wait(rig->dev, &bind, 1), 0);
+	}
+}
+
 static void binds_are_checked(void **state)
 {
 	struct rig *rig = *state;
@@ -1084,6 +1128,7 @@ int main(int argc, char **argv)
 		OPEN(work_is_exact_to_the_byte),
 		OPEN(work_larger_than_a_batch_is_cut),
 		OPEN(binds_replace_without_a_hole),
+		OPEN(binds_may_follow_at_once),
 		OPEN(binds_are_checked),
 		OPEN(a_thousand_binds_go_in_one_call),
 		OPEN(a_failed_bind_leaves_nothing_bound),
