@@ -238,8 +238,7 @@ int svm_xe_span_add(void *device, uint64_t addr, uint64_t size)
 		ret = -EEXIST;
 	if (ret < 0) {
 		svm_xe_log(dev, SVM_LOG_ERROR, "[%llx, %llx) is in use in VM %u (error %d)",
-			   (unsigned long long)addr, (unsigned long long)end,
-			   dev->shared_vm, -ret);
+			   (unsigned long long)addr, (unsigned long long)end, dev->shared_vm, -ret);
 		free(span);
 		return ret;
 	}
