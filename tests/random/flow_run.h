@@ -56,6 +56,6 @@ void flow_describe(uint64_t seed, char *text, size_t size);
 
 /* Run it in this process, which has one thread. Returns only if all went well; else the process ends with
  * a report on stderr. */
-void flow_run(const struct flow_order *order);
+void flow_run(const struct flow_order *given);
 
 #endif
