@@ -79,6 +79,14 @@ bool fixture_is_quick(void)
 	return given && strcmp(given, "1") == 0;
 }
 
+/* It is seen by what it preloads. */
+bool fixture_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "vgpreload");
+}
+
 /* ---- What glibc keeps ------------------------------------------------------------------------- */
 
 #define TUNABLES "glibc.pthread.stack_cache_size=0:glibc.malloc.arena_max=1"
@@ -86,18 +94,16 @@ bool fixture_is_quick(void)
 #if !SANITIZED
 /*
  * glibc keeps stacks of threads that have ended, and gives threads heaps of their own: mappings that come and go
- * without a leak. Both can be switched off at the start of a program only. Not under valgrind (which is seen by
- * what it preloads): it would not follow.
+ * without a leak. Both can be switched off at the start of a program only. Not under valgrind, which would not follow.
  */
 static __attribute__((constructor)) void start_without_caches(int argc, char **argv, char **envp)
 {
 	const char *tunables = getenv("GLIBC_TUNABLES");
-	const char *preload = getenv("LD_PRELOAD");
 	char all[512];
 
 	(void)argc;
 	(void)envp;
-	if (preload && strstr(preload, "vgpreload"))
+	if (fixture_valgrind())
 		return;
 	if (tunables && strstr(tunables, TUNABLES))
 		return;
@@ -135,6 +141,7 @@ static void check_service(const char *what)
 	abort();
 }
 
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's are reserved
 void *malloc(size_t size)
 {
 	check_service("malloc");
@@ -159,6 +166,7 @@ void free(void *old)
 		check_service("free");
 	__libc_free(old);
 }
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)
 #endif
 
 /* ---- Tables ----------------------------------------------------------------------------------- */
@@ -308,7 +316,7 @@ static bool is_fluid(const char *name)
 	if (strstr(name, ".so") || strstr(name, "/locale"))
 		return true;
 	/* Sanitizers map anonymous memory and name it. */
-	return SANITIZED && (name[0] == '\0' || name[0] == '[');
+	return (SANITIZED || fixture_valgrind()) && (name[0] == '\0' || name[0] == '[');
 }
 
 static void count_maps(struct svm_fixture_count *count)
@@ -563,7 +571,7 @@ static void *watch(void *arg)
 void fixture_watchdog(unsigned int seconds)
 {
 	(void)pthread_mutex_lock(&dog.lock);
-	dog.seconds = (SANITIZED ? 4 * seconds : seconds) * fixture_slower();
+	dog.seconds = (SANITIZED || fixture_valgrind() ? 4 * seconds : seconds) * fixture_slower();
 	dog.deadline = seconds ? now_ns() + dog.seconds * NS_PER_S : 0;
 	(void)pthread_cond_signal(&dog.changed);
 	(void)pthread_mutex_unlock(&dog.lock);

@@ -5,8 +5,8 @@
  *
  * fixture_setup() and fixture_teardown() are the setup and teardown of a test. The test gets
  * `struct svm_fixture *` in *state. At teardown the process must have the fds, mappings, threads and
- * children that it had at setup; what is left over fails the test and is named. Under sanitizers, which
- * map memory as they like, of the mappings only files (memfds) are compared.
+ * children that it had at setup; what is left over fails the test and is named. Under sanitizers and
+ * valgrind, which map memory as they like, of the mappings only files (memfds) are compared.
  *
  * Each program that links this has malloc, calloc, realloc and free replaced by ones that abort with a
  * message while svm_service_depth is not 0 in the calling thread. Not under sanitizers: they have their own.
@@ -126,6 +126,8 @@ bool fixture_sanitized(void);
 unsigned int fixture_slower(void);
 /* Cases over devices run on four of them only: with all capabilities, with faults alone, with all but faults, with none. */
 bool fixture_is_quick(void);
+/* Does it run under valgrind? That knows no epoll_pwait2(2), pidfd_open(2) or io_uring, and runs one thread at a time. */
+bool fixture_valgrind(void);
 
 /* ---- Spaces and devices (all fail the test on error) ------------------------------------------ */
 

@@ -3,6 +3,7 @@
  * Shown here: entries of the real table work on this kernel, and failures are negative errnos,
  * never -1.
  */
+#include "fixture.h"
 #include "sys.h"
 #include "util.h"
 #include <errno.h>
@@ -121,6 +122,10 @@ static void files(void **state)
 	int n = -1;
 
 	(void)state;
+	if (fixture_valgrind()) {
+		print_message("valgrind knows no userfaultfd(2)\n");
+		skip();
+	}
 	fd = sys->open("/dev/zero", O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(sys->read(fd, &byte, 1), 1);
@@ -252,6 +257,10 @@ static void processes(void **state)
 	pid_t pid;
 
 	(void)state;
+	if (fixture_valgrind()) {
+		print_message("valgrind knows no pidfd_open(2)\n");
+		skip();
+	}
 	pid = sys->fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
