@@ -62,6 +62,7 @@ enum svm_request_kind {
 #define SVM_REQUEST_UNMANAGED \
 	(1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
 #define SVM_REQUEST_PATIENT (1u << 3) /* ACCESS: wait also for what is held and not released */
+#define SVM_REQUEST_NO_MAP  (1u << 6) /* ACCESS for PREFETCH: bytes only */
 #define SVM_REQUEST_GONE \
 	(1u << 5) /* DISCARD: the application unmapped the pages: what is there is not ours */
 

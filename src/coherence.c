@@ -390,6 +390,36 @@ bool svm_coh_plan(const struct svm_coh *coh, const struct svm_goal *goal, struct
 	return false;
 }
 
+void svm_coh_grantable(const struct svm_coh *coh, const struct svm_mask *wanted,
+		       struct svm_mask *ret_pages)
+{
+	const struct svm_coh_agent *cpu = agent_of(coh, SVM_AGENT_CPU);
+
+	*ret_pages = *wanted;
+	svm_mask_and(ret_pages, &cpu->res);
+	svm_mask_andnot(ret_pages, &cpu->map_r);
+	/* A page that is asked for is wanted again, which takes a step. */
+	svm_mask_andnot(ret_pages, &coh->discarded);
+	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
+		struct svm_mask elsewhere;
+
+		if (!coh->at[a])
+			continue;
+		elsewhere = coh->at[a]->map_r;
+		svm_mask_andnot(&elsewhere, &coh->at[a]->remote);
+		svm_mask_andnot(ret_pages, &elsewhere);
+		svm_mask_andnot(ret_pages, &coh->at[a]->res);
+	}
+}
+
+void svm_coh_commit_grant(struct svm_coh *coh, const struct svm_mask *pages)
+{
+	struct svm_coh_agent *cpu = coh->at[SVM_AGENT_CPU];
+
+	svm_mask_or(&cpu->map_r, pages);
+	svm_mask_or(&cpu->map_w, pages);
+}
+
 void svm_coh_commit_stop(struct svm_coh *coh, const struct svm_step *step)
 {
 	for (uint32_t a = 0; a < SVM_AGENTS; a++) {

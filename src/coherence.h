@@ -99,6 +99,13 @@ void svm_coh_satisfied(const struct svm_coh *coh, const struct svm_goal *goal,
 bool svm_coh_plan(const struct svm_coh *coh, const struct svm_goal *goal,
 		  struct svm_step *ret_step);
 
+/* Pages of wanted that the CPU may get a writable mapping of with nothing to be done first: host memory alone holds
+ * them, and nobody maps them elsewhere. Pages that it maps already are not among them. */
+void svm_coh_grantable(const struct svm_coh *coh, const struct svm_mask *wanted,
+		       struct svm_mask *ret_pages);
+/* It gets that mapping. */
+void svm_coh_commit_grant(struct svm_coh *coh, const struct svm_mask *pages);
+
 /* The stops of the step have happened. at[] of the step's agent and dest exist, here and below. */
 void svm_coh_commit_stop(struct svm_coh *coh, const struct svm_step *step);
 /* Bytes have arrived at dest; what is dropped holds nothing from now on. */

@@ -11,6 +11,7 @@
 #include "lock.h"
 #include "log.h"
 #include "loop.h"
+#include "stream.h"
 #include "trace.h"
 #include "tree.h"
 #include "va.h"
@@ -69,6 +70,8 @@ struct svm_ctx {
 	struct svm_lock native_lock;
 	_Atomic uint32_t n_native; /* native devices that are open */
 	struct svm_worker worker;  /* for calls of native devices that block */
+
+	struct svm_streams streams; /* of CPU faults */
 
 	_Atomic uint64_t generation;	/* grows with every commit */
 	_Atomic int64_t cache_bytes;	/* stale host pages kept now */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fault.h"
 
+#include "sys.h"
 #include <errno.h>
 
 static uint64_t page_of(uint64_t addr)
@@ -105,12 +106,107 @@ static void cpu_fault_done(struct svm_request *request)
 	}
 }
 
+static void forget_done(struct svm_request *request)
+{
+	struct svm_ctx *ctx = request->data;
+
+	svm_pool_put(&ctx->request_pool, request);
+}
+
+/* LOCKING: tree. Memory that may come to a CPU that has not touched it yet: nothing was said about where it should be,
+ * or how much of it should move. */
+static bool may_come_unasked(const struct svm_range *range)
+{
+	const struct svm_hints *hints = &range->hints;
+
+	return hints->migration == SVM_MIGRATE_ON_ACCESS && !hints->read_mostly &&
+	       hints->preferred.kind != SVM_LOCATION_DEVICE && !hints->accessed_by &&
+	       !hints->in_place && hints->granularity_shift == SVM_BLOCK_SHIFT;
+}
+
+/* LOCKING: tree, block. Pages that only a device holds, which nobody works on or has claimed. */
+static bool waits_on_device(const struct svm_block *block, struct svm_mask *pages)
+{
+	struct svm_mask populated;
+
+	svm_coh_populated(&block->coh, &populated);
+	svm_mask_and(pages, &populated);
+	svm_mask_andnot(pages, &block->cpu.res);
+	return !block->busy && svm_list_empty(&block->queue) && svm_list_empty(&block->holds) &&
+	       !svm_mask_empty(pages) &&
+	       !svm_history_thrashing(&block->history, svm_sys->clock_ns());
+}
+
+/* LOCKING: tree. Queue the request that brings what a device holds of a block. NULL: none is needed, or wanted. */
+static struct svm_block *bring(struct svm_ctx *ctx, const struct svm_alloc *alloc, uint64_t addr,
+			       uint32_t flags)
+{
+	const struct svm_range *range = svm_range_find(ctx, addr);
+	struct svm_block *block = range ? svm_block_find(ctx, addr) : NULL;
+	struct svm_request *request;
+	struct svm_mask pages;
+	bool wanted;
+
+	if (!block || range->alloc != alloc || !may_come_unasked(range))
+		return NULL;
+	svm_block_pages(block, range->node.start, range->node.end, &pages);
+	svm_lock(&block->lock);
+	svm_mask_and(&pages, &block->managed);
+	wanted = waits_on_device(block, &pages);
+	svm_unlock(&block->lock);
+	request = wanted ? svm_pool_get(&ctx->request_pool) : NULL;
+	if (!request)
+		return NULL;
+	request->block = block;
+	request->kind = SVM_REQUEST_ACCESS;
+	request->flags = SVM_REQUEST_TRY | flags;
+	request->agent = SVM_AGENT_CPU;
+	request->cause = SVM_CAUSE_PREFETCH;
+	request->pages = pages;
+	request->done = forget_done;
+	request->data = ctx;
+	svm_request_queue(request);
+	return block;
+}
+
+/*
+ * The CPU touches block after block: what a device holds of the next ones is brought while it is busy with this
+ * one. The copies overlap with its work and with each other's waits, and most of the faults do not happen.
+ */
+static void read_ahead(struct svm_ctx *ctx, uint64_t addr)
+{
+	struct svm_block *blocks[SVM_STREAM_WINDOW];
+	const struct svm_range *range;
+	uint32_t n_blocks = 0;
+	uint64_t start;
+	uint32_t n = svm_streams_fault(&ctx->streams, svm_align_down(addr, SVM_BLOCK_SIZE), &start);
+
+	if (n == 0)
+		return;
+	svm_rwlock_read(&ctx->tree_lock);
+	range = svm_range_find(ctx, addr);
+	for (uint32_t i = 0; i < n && range; i++) {
+		struct svm_block *block = bring(ctx, range->alloc,
+						start + (uint64_t)i * SVM_BLOCK_SIZE,
+						i == 0 ? SVM_REQUEST_NO_MAP : 0);
+
+		if (block)
+			blocks[n_blocks++] = block;
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+	for (uint32_t i = 0; i < n_blocks; i++)
+		svm_block_run(blocks[i]);
+}
+
 static void cpu_fault(struct svm_ctx *ctx, uint64_t addr, bool write)
 {
-	struct svm_request *request = svm_pool_get(&ctx->request_pool);
+	struct svm_request *request;
 
 	svm_trace_count(&ctx->trace, SVM_COUNT_CPU_FAULTS, 1);
 	trace_fault(ctx, SVM_EVENT_CPU_FAULT, ~0u, addr, write);
+	if (svm_block_grant(ctx, addr))
+		return;
+	request = svm_pool_get(&ctx->request_pool);
 	if (!request) {
 		wake_page(ctx, addr);
 		return;
@@ -126,13 +222,6 @@ static void cpu_fault(struct svm_ctx *ctx, uint64_t addr, bool write)
 		wake_page(ctx, addr);
 		svm_pool_put(&ctx->request_pool, request);
 	}
-}
-
-static void forget_done(struct svm_request *request)
-{
-	struct svm_ctx *ctx = request->data;
-
-	svm_pool_put(&ctx->request_pool, request);
 }
 
 /*
@@ -222,6 +311,7 @@ static void handle_message(struct svm_ctx *ctx, const struct uffd_msg *message)
 		flags = message->arg.pagefault.flags;
 		cpu_fault(ctx, page_of(message->arg.pagefault.address),
 			  (flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0);
+		read_ahead(ctx, page_of(message->arg.pagefault.address));
 		break;
 	case UFFD_EVENT_REMOVE:
 		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, false);
@@ -324,6 +414,8 @@ static void device_fault(struct svm_device *device, const struct svm_device_faul
 	fault->request.write = reported->access == SVM_ACCESS_WRITE;
 	fault->request.done = device_fault_done;
 	svm_device_get(device);
+	/* What the CPU was about to get unasked is in use here. */
+	svm_streams_stop(&ctx->streams, svm_align_down(reported->addr, SVM_BLOCK_SIZE));
 	r = submit(ctx, page_of(reported->addr), &fault->request);
 	if (r < 0) {
 		answer(device, reported, r);

@@ -491,6 +491,8 @@ static bool wants_mapping(const struct svm_request *request)
 {
 	const struct svm_device *device = svm_device_of(request->block->ctx, request->agent);
 
+	if (request->flags & SVM_REQUEST_NO_MAP)
+		return false;
 	if (request->cause == SVM_CAUSE_PREFETCH)
 		/* Without recoverable faults a mapping is for acquired memory only. */
 		return !device || svm_device_has(device, SVM_CAP_FAULTS);
@@ -1283,6 +1285,76 @@ void svm_request_queue(struct svm_request *request)
 	svm_list_add_tail(&request->block->queue, &request->node);
 	request->block->n_runners++;
 	svm_unlock(&request->block->lock);
+}
+
+/* LOCKING: tree, block. The pages that a fault on page gets, if it is one of those that need no decision and no step:
+ * what serve_access() would come to with any policy that is not about duplicates or followers. */
+static bool begin_grant(struct svm_block *block, const struct svm_range *range, unsigned int page,
+			struct svm_mask *ret_pages)
+{
+	struct svm_mask unit;
+
+	if (block->busy || !svm_list_empty(&block->queue) || !svm_list_empty(&block->holds) ||
+	    lost_entry(block))
+		return false;
+	spread(block, range, page, SVM_AT_OWN, &unit);
+	svm_mask_and(&unit, &block->managed);
+	svm_mask_andnot(&unit, &block->host.poison);
+	svm_coh_grantable(&block->coh, &unit, ret_pages);
+	if (!svm_mask_test(ret_pages, page))
+		return false;
+	/* The record comes first: a thread that the grant wakes must find it true. */
+	svm_coh_commit_grant(&block->coh, ret_pages);
+	svm_block_check(block);
+	block->busy = true;
+	return true;
+}
+
+/* LOCKING: none. The grant has been tried; who came meanwhile is served. */
+static void end_grant(struct svm_block *block, int error)
+{
+	bool waited_for;
+
+	svm_lock(&block->lock);
+	if (error < 0) {
+		svm_mask_and(&block->cpu.map_r, &block->host.cpu);
+		svm_mask_and(&block->cpu.map_w, &block->host.cpu);
+		svm_mask_andnot(&block->cpu.map_w, &block->host.cpu_ro);
+	}
+	block->busy = false;
+	waited_for = !svm_list_empty(&block->queue);
+	block->n_runners += waited_for;
+	svm_unlock(&block->lock);
+	if (waited_for)
+		svm_block_run(block);
+}
+
+bool svm_block_grant(struct svm_ctx *ctx, uint64_t addr)
+{
+	const struct svm_range *range;
+	struct svm_block *block;
+	struct svm_mask pages;
+	bool begun = false;
+	int r;
+
+	svm_rwlock_read(&ctx->tree_lock);
+	block = svm_block_find(ctx, addr);
+	range = block ? svm_range_at(ctx, addr) : NULL;
+	if (range && !range->hints.read_mostly && !range->hints.accessed_by &&
+	    !range->hints.in_place) {
+		svm_lock(&block->lock);
+		begun = begin_grant(block, range,
+				    (unsigned int)((addr - block->base) >> SVM_PAGE_SHIFT), &pages);
+		svm_unlock(&block->lock);
+	}
+	svm_rwlock_unlock(&ctx->tree_lock);
+	if (!begun)
+		return false;
+	svm_trace_count(&ctx->trace, SVM_COUNT_TRANSITIONS, 1);
+	atomic_fetch_add_explicit(&ctx->generation, 1u, memory_order_relaxed);
+	r = svm_host_grant(&ctx->host, &block->host, &pages, true);
+	end_grant(block, r);
+	return r == 0;
 }
 
 static void wake_waiter(struct svm_request *request)

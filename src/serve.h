@@ -19,6 +19,9 @@ void svm_request_queue(struct svm_request *request);
 /* LOCKING: none. Serve what is queued on the block, as far as it goes without waiting. Exactly one call for each
  * svm_request_queue(); the block may be gone when it returns. */
 void svm_block_run(struct svm_block *block);
+/* LOCKING: none. The commonest CPU fault, served on the spot: the host alone holds the page, it only is not mapped, and
+ * nothing else is going on in its block. false: it is another one, to be queued. */
+bool svm_block_grant(struct svm_ctx *ctx, uint64_t addr);
 /* LOCKING: none. Queue on the block of addr, run it, and wait until the request is done (block and done need not be
  * set). Not from the service path. Returns its status; -ENOENT: there is no such block. */
 int svm_request_wait(struct svm_ctx *ctx, uint64_t addr, struct svm_request *request);

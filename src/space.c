@@ -355,6 +355,7 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 	svm_lock_init(&ctx->space_lock, SVM_RANK_SPACE);
 	svm_lock_init(&ctx->native_lock, SVM_RANK_NATIVE);
 	svm_worker_init(&ctx->worker);
+	svm_streams_init(&ctx->streams);
 	svm_rwlock_init(&ctx->tree_lock, SVM_RANK_RANGE_TREE);
 	svm_tree_init(&ctx->ranges);
 	svm_tree_init(&ctx->system);
@@ -395,6 +396,7 @@ err_alive:
 	svm_sys->munmap((void *)ctx->alive, SVM_PAGE_SIZE);
 err_pools:
 	finish_pools(ctx);
+	svm_streams_finish(&ctx->streams);
 	svm_worker_finish(&ctx->worker);
 	svm_rwlock_finish(&ctx->tree_lock);
 	svm_lock_finish(&ctx->native_lock);
@@ -496,6 +498,7 @@ int svm_space_destroy(struct svm_space *space)
 	svm_host_finish(&ctx->host);
 	svm_trace_finish(&ctx->trace);
 	finish_pools(ctx);
+	svm_streams_finish(&ctx->streams);
 	svm_rwlock_finish(&ctx->tree_lock);
 	svm_lock_finish(&ctx->native_lock);
 	svm_lock_finish(&ctx->space_lock);

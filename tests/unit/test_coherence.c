@@ -598,6 +598,79 @@ static void agents_need_a_record_only_once_a_step_names_them(void **state)
 	assert_true(svm_mask_empty(&m));
 }
 
+/* One of the ways in which an agent can be concerned with a page. */
+static void agent_set(struct svm_coh_agent *agent, unsigned int page, uint32_t way)
+{
+	if (way & 1u)
+		svm_mask_set(&agent->res, page);
+	if (way & 2u)
+		svm_mask_set(&agent->map_r, page);
+	if (way & 4u)
+		svm_mask_set(&agent->map_w, page);
+	if (way & 8u)
+		svm_mask_set(&agent->remote, page);
+}
+
+/* In every valid state of a page: it is grantable if and only if the step that gives it to the CPU does nothing
+ * but map it, and then the grant leaves what the step would leave. */
+static void grantable_is_what_takes_a_mapping_and_nothing_else(void **state)
+{
+	const unsigned int page = 77;
+	unsigned int n_valid = 0;
+	unsigned int n_grantable = 0;
+
+	(void)state;
+	for (uint32_t all = 0; all < 1u << 14; all++) {
+		struct block b;
+		struct block by_step;
+		struct svm_goal goal = { .kind = SVM_GOAL_ACCESS,
+					 .agent = CPU,
+					 .mode = SVM_COH_MIGRATE,
+					 .write = true,
+					 .map = true,
+					 .can_protect = EVERYONE,
+					 .can_copy = EVERYONE };
+		struct svm_step step;
+		struct svm_mask grantable;
+		bool only_maps;
+
+		block_init(&b);
+		for (uint32_t a = 0; a < N_AGENTS; a++)
+			agent_set(&b.agents[a], page, all >> (4u * a) & 15u);
+		if (all >> 12 & 1u)
+			svm_mask_set(&b.coh.poisoned, page);
+		if (all >> 13 & 1u)
+			svm_mask_set(&b.coh.discarded, page);
+		if (svm_coh_check(&b.coh))
+			continue;
+		n_valid++;
+		svm_mask_zero(&goal.pages);
+		svm_mask_set(&goal.pages, page);
+		svm_coh_grantable(&b.coh, &goal.pages, &grantable);
+		only_maps = svm_coh_plan(&b.coh, &goal, &step) && !step.stops && !step.copies &&
+			    !step.drops && svm_mask_empty(&step.populate) &&
+			    svm_mask_test(&step.map_w, page) &&
+			    !svm_mask_test(&b.agents[CPU].map_r, page) &&
+			    !svm_mask_test(&b.coh.discarded, page);
+		assert_int_equal(svm_mask_test(&grantable, page), only_maps);
+		if (!only_maps)
+			continue;
+		n_grantable++;
+		by_step = b;
+		for (uint32_t a = 0; a < N_AGENTS; a++)
+			by_step.coh.at[a] = &by_step.agents[a];
+		svm_coh_commit_stop(&by_step.coh, &step);
+		svm_coh_commit_data(&by_step.coh, &step);
+		svm_coh_commit_map(&by_step.coh, &step);
+		svm_coh_commit_grant(&b.coh, &grantable);
+		assert_memory_equal(b.agents, by_step.agents, sizeof(b.agents));
+		assert_null(svm_coh_check(&b.coh));
+	}
+	assert_true(n_valid > 30);
+	/* Held by the host, and by each device mapped in place for reading, for writing, or not. */
+	assert_int_equal(n_grantable, 9);
+}
+
 static void check_names_the_broken_invariant(void **state)
 {
 	static const struct {
@@ -663,6 +736,7 @@ int main(void)
 		cmocka_unit_test(one_step_serves_pages_in_different_states),
 		cmocka_unit_test(pages_outside_the_goal_stay),
 		cmocka_unit_test(agents_need_a_record_only_once_a_step_names_them),
+		cmocka_unit_test(grantable_is_what_takes_a_mapping_and_nothing_else),
 		cmocka_unit_test(check_names_the_broken_invariant),
 		cmocka_unit_test(check_sees_a_writer_that_is_no_reader),
 	};
