@@ -60,17 +60,30 @@ static uint64_t bytes_in(const struct svm_mask *pages)
 	return (uint64_t)svm_mask_count(pages) << SVM_PAGE_SHIFT;
 }
 
-/* LOCKING: job->lock. Add up what became of one block's part. */
-static void account(struct svm_job *job, const struct svm_job_slot *slot)
+/* Pages of a range within the block at base. */
+static void pages_within(const struct svm_job_range *range, uint64_t base, struct svm_mask *ret)
 {
-	struct svm_prefetch_result *result = &slot->range->result;
+	uint64_t start = svm_max_u64(range->start, base);
+	uint64_t end = svm_min_u64(range->end, base + SVM_BLOCK_SIZE);
+
+	svm_mask_zero(ret);
+	svm_mask_set_range(ret, (unsigned int)((start - base) >> SVM_PAGE_SHIFT),
+			   (unsigned int)((end - start) >> SVM_PAGE_SHIFT));
+}
+
+/* LOCKING: job->lock. Add up what became of one range's part of a block. */
+static void account_range(struct svm_job_range *range, const struct svm_job_slot *slot)
+{
+	struct svm_prefetch_result *result = &range->result;
 	const struct svm_request *request = &slot->request;
-	struct svm_mask rest = request->pages;
-	struct svm_mask moved = request->moved;
+	struct svm_mask rest;
+	struct svm_mask moved;
 	int status = request->status;
 
-	job->bytes_done += bytes_in(&request->pages);
-	svm_mask_and(&moved, &request->pages);
+	pages_within(range, slot->base, &rest);
+	svm_mask_and(&rest, &request->pages);
+	moved = request->moved;
+	svm_mask_and(&moved, &rest);
 	svm_mask_andnot(&rest, &moved);
 	result->bytes_moved += bytes_in(&moved);
 	if (status == -EBUSY) {
@@ -95,8 +108,16 @@ static void account(struct svm_job *job, const struct svm_job_slot *slot)
 	}
 	if (status < 0 && !result->error)
 		result->error = status;
-	if (request->status < 0 && !job->error)
-		job->error = request->status;
+}
+
+/* LOCKING: job->lock. Add up what became of one block's part. */
+static void account(struct svm_job *job, const struct svm_job_slot *slot)
+{
+	for (size_t i = 0; i < slot->n_ranges; i++)
+		account_range(&slot->range[i], slot);
+	job->bytes_done += bytes_in(&slot->request.pages);
+	if (slot->request.status < 0 && !job->error)
+		job->error = slot->request.status;
 }
 
 /* Device memory is full of what may not leave: the rest of the acquired memory can be used in place. */
@@ -139,6 +160,39 @@ static void slot_done(struct svm_request *request)
 	pump(job, 1);
 }
 
+/* LOCKING: job->lock. Small ranges that come one after the other and lie in one block make one request: a transition
+ * costs the same for one page and for all. Not where holds are made, which are counted by range, nor where pages
+ * are asked for twice: the second time they are there already. Registrations that share a block of addresses have
+ * each a block of their own. */
+static void add_neighbours(struct svm_job *job, struct svm_job_slot *slot)
+{
+	const struct svm_host *host = &job->ctx->host;
+
+	if (slot->base - host->window_base >= host->window_size)
+		return;
+	while (job->cause == SVM_CAUSE_PREFETCH && job->next_addr == 0 &&
+	       job->next_range < job->n_ranges) {
+		const struct svm_job_range *range = &job->ranges[job->next_range];
+		uint64_t block_end = slot->base + SVM_BLOCK_SIZE;
+		struct svm_mask pages;
+
+		if (range->system || range->agent != slot->range->agent ||
+		    range->write != slot->range->write ||
+		    range->numa_node != slot->range->numa_node || range->start < slot->base ||
+		    range->start >= block_end)
+			return;
+		pages_within(range, slot->base, &pages);
+		if (svm_mask_intersects(&pages, &slot->request.pages))
+			return;
+		svm_mask_or(&slot->request.pages, &pages);
+		slot->n_ranges++;
+		if (range->end <= block_end)
+			job->next_range++;
+		else
+			job->next_addr = block_end;
+	}
+}
+
 /* LOCKING: job->lock. The next piece of the walk, put into a slot; NULL: none, or no slot. */
 static struct svm_job_slot *next_piece(struct svm_job *job)
 {
@@ -166,7 +220,11 @@ static struct svm_job_slot *next_piece(struct svm_job *job)
 	} else {
 		job->next_addr = end;
 	}
-	*slot = (struct svm_job_slot){ .job = job, .range = range, .used = true };
+	*slot = (struct svm_job_slot){ .job = job,
+				       .range = range,
+				       .n_ranges = 1,
+				       .base = svm_align_down(start, SVM_BLOCK_SIZE),
+				       .used = true };
 	slot->request.kind = SVM_REQUEST_ACCESS;
 	slot->request.flags = job->request_flags;
 	slot->request.agent = range->agent;
@@ -180,6 +238,7 @@ static struct svm_job_slot *next_piece(struct svm_job *job)
 	svm_mask_set_range(&slot->request.pages,
 			   (unsigned int)((start & (SVM_BLOCK_SIZE - 1u)) >> SVM_PAGE_SHIFT),
 			   (unsigned int)((end - start) >> SVM_PAGE_SHIFT));
+	add_neighbours(job, slot);
 	slot->request.space.handle = start;
 	job->n_flying++;
 	return slot;

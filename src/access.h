@@ -29,7 +29,10 @@ struct svm_job;
 struct svm_job_slot {
 	struct svm_request request;
 	struct svm_job *job;
-	struct svm_job_range *range;
+	struct svm_job_range
+		*range; /* the first of n_ranges whose parts in one block it deals with */
+	size_t n_ranges;
+	uint64_t base; /* address of that block */
 	struct svm_hold *hold;
 	bool used;
 };

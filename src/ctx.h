@@ -25,6 +25,9 @@
  * no device is ever given one that it cannot reach. */
 #define SVM_USER_END (UINT64_C(1) << 47)
 
+/* Sizes of lists of allocations that share a block. */
+#define SVM_OWNER_SIZES 3u
+
 struct svm_block;
 struct svm_device;
 
@@ -59,6 +62,8 @@ struct svm_ctx {
 	struct svm_va va; /* what is free in the window */
 	struct svm_block **
 		blocks; /* of the window, by block number; slots are set once, by compare-and-swap */
+	uintptr_t *owners; /* of the window, by block number: owner.c */
+	struct svm_pool owner_pools[SVM_OWNER_SIZES];
 	uint64_t next_alloc_id;
 
 	/* SPACE: slots change under it; readers load the pointer while an open device cannot go (their request, hold or

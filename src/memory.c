@@ -883,7 +883,7 @@ int svm_residency_query(struct svm_space *space, const void *addr, uint64_t size
 int svm_pointer_query(struct svm_space *space, const void *addr, struct svm_pointer_info *info)
 {
 	struct svm_pointer_info found = { .size = sizeof(found) };
-	const struct svm_range *range;
+	const struct svm_alloc *alloc;
 	uint64_t page = svm_align_down(svm_addr(addr), SVM_PAGE_SIZE);
 	int r;
 
@@ -893,16 +893,16 @@ int svm_pointer_query(struct svm_space *space, const void *addr, struct svm_poin
 	if (r < 0)
 		return r;
 	svm_rwlock_read(&space->ctx.tree_lock);
-	range = svm_range_find(&space->ctx, svm_addr(addr));
-	if (range) {
+	alloc = svm_range_alloc(&space->ctx, svm_addr(addr));
+	if (alloc) {
 		struct svm_block *block = svm_block_find(&space->ctx, svm_addr(addr));
 
-		found.base = range->alloc->base;
-		found.length = range->alloc->size;
-		found.id = range->alloc->id;
+		found.base = alloc->base;
+		found.length = alloc->size;
+		found.id = alloc->id;
 		found.is_svm = 1;
-		found.is_registered = range->alloc->registered;
-		found.is_shared = range->alloc->kind == SVM_HOST_SHARED;
+		found.is_registered = alloc->registered;
+		found.is_shared = alloc->kind == SVM_HOST_SHARED;
 		if (block) {
 			svm_lock(&block->lock);
 			found.is_shared = block->shared;

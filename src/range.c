@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "range.h"
 
+#include "owner.h"
+
 #include <errno.h>
 
 int svm_range_add(struct svm_ctx *ctx, struct svm_alloc *alloc)
@@ -16,7 +18,16 @@ int svm_range_add(struct svm_ctx *ctx, struct svm_alloc *alloc)
 	range->hints = svm_hints_none;
 	r = svm_tree_insert(&ctx->ranges, &range->node);
 	if (r < 0)
-		svm_pool_put(&ctx->range_pool, range);
+		goto err_range;
+	r = svm_owner_add(ctx, alloc);
+	if (r < 0)
+		goto err_tree;
+	return 0;
+
+err_tree:
+	svm_tree_remove(&ctx->ranges, &range->node);
+err_range:
+	svm_pool_put(&ctx->range_pool, range);
 	return r;
 }
 
@@ -25,6 +36,7 @@ void svm_range_remove(struct svm_ctx *ctx, struct svm_alloc *alloc)
 	uint64_t end = alloc->base + alloc->size;
 	struct svm_tree_node *node = svm_tree_find(&ctx->ranges, alloc->base);
 
+	svm_owner_remove(ctx, alloc);
 	while (node && node->start < end) {
 		struct svm_tree_node *next = svm_tree_next(node);
 
@@ -50,6 +62,20 @@ struct svm_range *svm_range_find(const struct svm_ctx *ctx, uint64_t addr)
 	return svm_range_of(node);
 }
 
+struct svm_alloc *svm_range_alloc(const struct svm_ctx *ctx, uint64_t addr)
+{
+	struct svm_alloc *owner = svm_owner_at(ctx, addr);
+	const struct svm_range *range;
+
+	if (owner)
+		return owner->dying ? NULL : owner;
+	/* Nothing in the window is anybody's and not in the table. */
+	if (ctx->owners && addr - ctx->host.window_base < ctx->host.window_size)
+		return NULL;
+	range = svm_range_find(ctx, addr);
+	return range ? range->alloc : NULL;
+}
+
 struct svm_range *svm_range_next(const struct svm_range *range, uint64_t end)
 {
 	struct svm_tree_node *next;
@@ -64,9 +90,14 @@ struct svm_range *svm_range_next(const struct svm_range *range, uint64_t end)
 
 int svm_range_check(const struct svm_ctx *ctx, uint64_t start, uint64_t end)
 {
-	const struct svm_range *range = svm_range_find(ctx, start);
+	const struct svm_alloc *owner = svm_owner_at(ctx, start);
+	const struct svm_range *range;
 	uint64_t covered = start;
 
+	/* However many ranges it is cut into: an allocation is covered by them. */
+	if (owner && !owner->dying && end - owner->base <= owner->size)
+		return 0;
+	range = svm_range_find(ctx, start);
 	for (; range; range = svm_range_next(range, end))
 		covered = range->node.end;
 	return covered >= end ? 0 : -ENOENT;

@@ -42,6 +42,8 @@ void svm_range_remove(struct svm_ctx *ctx, struct svm_alloc *alloc);
 struct svm_range *svm_range_at(const struct svm_ctx *ctx, uint64_t addr);
 /* The range of a managed address that is not dying, or NULL. */
 struct svm_range *svm_range_find(const struct svm_ctx *ctx, uint64_t addr);
+/* The allocation or registration of a managed address, if it is not dying, or NULL. In the window: without a search. */
+struct svm_alloc *svm_range_alloc(const struct svm_ctx *ctx, uint64_t addr);
 /* 0 if all of [start, end) is managed, else -ENOENT. */
 int svm_range_check(const struct svm_ctx *ctx, uint64_t start, uint64_t end);
 /* The range after this one, if it starts before end and is adjacent; else NULL. */

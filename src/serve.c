@@ -680,6 +680,27 @@ static bool prefers_device(const struct svm_range *range, uint32_t agent)
 	       range->hints.preferred.id == agent - 1u;
 }
 
+/* Pages of the block that the range's hints hold for: its own, and those of others with equal hints, as small
+ * allocations have that share a block. */
+static void pages_alike(const struct svm_block *block, const struct svm_range *range,
+			struct svm_mask *ret_pages)
+{
+	uint64_t end = block->base + SVM_BLOCK_SIZE;
+	struct svm_mask more;
+
+	svm_block_pages(block, range->node.start, range->node.end, ret_pages);
+	/* The registrations of one block of addresses have a block each. */
+	if (block->host.registered)
+		return;
+	for (struct svm_tree_node *node = svm_tree_find_from(&block->ctx->ranges, block->base);
+	     node && node->start < end; node = svm_tree_next(node)) {
+		if (!svm_hints_equal(&svm_range_of(node)->hints, &range->hints))
+			continue;
+		svm_block_pages(block, node->start, node->end, &more);
+		svm_mask_or(ret_pages, &more);
+	}
+}
+
 /* Plan for the first page that is left, with all others of the block that are in the same case. */
 static enum verdict serve_group(struct svm_request *request, unsigned int page,
 				struct svm_transition **ret_t)
@@ -702,7 +723,11 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 		return done(request, -ENOENT);
 	in = policy_input(request, range, at, now);
 	action = svm_policy(&in);
-	svm_block_pages(block, range->node.start, range->node.end, &group);
+	/* A fault brings along what is of the same range only. */
+	if (request->cause == SVM_CAUSE_FAULT)
+		svm_block_pages(block, range->node.start, range->node.end, &group);
+	else
+		pages_alike(block, range, &group);
 	pages_at(block, request->agent, at, &m);
 	svm_mask_and(&group, &m);
 	svm_mask_and(&group, &block->managed);

@@ -2,6 +2,7 @@
 #include "space.h"
 
 #include "backend.h"
+#include "owner.h"
 #include "sys.h"
 #include "transition.h"
 #include <errno.h>
@@ -13,7 +14,7 @@
 
 #define DEFAULT_WINDOW	   (UINT64_C(256) << 30)
 #define SMALLEST_WINDOW	   (UINT64_C(1) << 30)
-#define DEFAULT_CACHE	   (UINT64_C(256) << 20)
+#define LEAST_CACHE	   (UINT64_C(256) << 20)
 #define DEFAULT_TIMEOUT_MS 10000u
 #define MS		   UINT64_C(1000000)
 
@@ -321,6 +322,15 @@ static void log_capabilities(const struct svm_ctx *ctx)
 		 svm_uffd_has_poison(&host->uffd) ? "poison" : "no poison");
 }
 
+/* Bytes that come back to pages that exist come at the speed of memcpy(); new pages have to be cleared first, which takes
+ * as long again. So a working set of a sixteenth of the machine's memory may go to and fro. */
+static uint64_t default_cache(void)
+{
+	long n_pages = sysconf(_SC_PHYS_PAGES);
+
+	return svm_max_u64(n_pages > 0 ? (uint64_t)n_pages * SVM_PAGE_SIZE / 16u : 0, LEAST_CACHE);
+}
+
 int svm_space_create(const struct svm_space_options *options, struct svm_space **ret_space)
 {
 	struct svm_space_options o = { .size = sizeof(o) };
@@ -344,7 +354,7 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 	ctx = &space->ctx;
 	ctx->log = (struct svm_log){ .fn = o.log, .data = o.log_data, .level = o.log_level };
 	ctx->op_timeout_ns = (o.op_timeout_ms ? o.op_timeout_ms : DEFAULT_TIMEOUT_MS) * MS;
-	ctx->cache_limit = o.host_cache_size ? o.host_cache_size : DEFAULT_CACHE;
+	ctx->cache_limit = o.host_cache_size ? o.host_cache_size : default_cache();
 	if (o.host_cache_size == UINT64_MAX)
 		ctx->cache_limit = 0;
 	space->flags = o.flags;
@@ -373,10 +383,13 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 	r = svm_va_init(&ctx->va, &ctx->arena, &ctx->host);
 	if (r < 0)
 		goto err_host;
+	r = svm_owner_init(ctx);
+	if (r < 0)
+		goto err_va;
 	r = -ENOMEM;
 	ctx->blocks = svm_arena_map(table_size(ctx));
 	if (!ctx->blocks)
-		goto err_va;
+		goto err_owner;
 	r = start_threads(space, &o);
 	if (r < 0)
 		goto err_blocks;
@@ -386,6 +399,8 @@ int svm_space_create(const struct svm_space_options *options, struct svm_space *
 
 err_blocks:
 	svm_arena_unmap(ctx->blocks, table_size(ctx));
+err_owner:
+	svm_owner_finish(ctx);
 err_va:
 	svm_va_finish(&ctx->va);
 err_host:
@@ -494,6 +509,7 @@ int svm_space_destroy(struct svm_space *space)
 	delete_system(ctx);
 	delete_map(ctx);
 	svm_arena_unmap(ctx->blocks, table_size(ctx));
+	svm_owner_finish(ctx);
 	svm_va_finish(&ctx->va);
 	svm_host_finish(&ctx->host);
 	svm_trace_finish(&ctx->trace);

@@ -60,7 +60,8 @@ struct svm_space_options {
 	uint32_t spin_us; /* longest time, in microseconds, the service spins for the next fault before it
 				      * sleeps; it adapts below that; default 0: sleeps at once */
 	uint32_t op_timeout_ms; /* a device operation that takes longer means the device is lost; default 10000 */
-	uint64_t host_cache_size; /* bytes of stale host pages kept for reuse; default 256 MiB; ~0 for no cache */
+	uint64_t host_cache_size; /* bytes of stale host pages kept for reuse; default a sixteenth of the machine's
+				   * memory, at least 256 MiB; ~0 for no cache */
 	uint32_t log_level; /* enum svm_log_level that is still reported */
 	uint32_t reserved;  /* 0 */
 	void (*log)(void *log_data, int level,

@@ -581,6 +581,54 @@ static void refusals_start_nothing(struct svm_fixture *f)
 	fixture_check(p, 2 * BLOCK, 1);
 }
 
+#define N_SMALL	   32u
+#define SMALL_SIZE (16 * PAGE)
+
+/* Small allocations share blocks, and what a batch asks for in one block moves at once; the records stay apart. */
+static void small_ranges_move_together(struct svm_fixture *f)
+{
+	struct svm_prefetch_range ranges[N_SMALL + 1];
+	struct svm_prefetch_result results[N_SMALL + 1];
+	struct svm_prefetch *prefetch;
+	struct svm_device *device;
+	struct svm_location there;
+	const struct svm_advice advice = { .kind = SVM_ADVICE_GRANULARITY, .value = PAGE };
+	uint64_t before;
+	uint64_t calls;
+
+	fixture_space(f, NULL);
+	device = fixture_open(f, f->device);
+	there = svm_device_location(device);
+	for (unsigned int i = 0; i < N_SMALL; i++) {
+		ranges[i] = (struct svm_prefetch_range){ .addr = fixture_alloc(f, SMALL_SIZE, 0),
+							 .size = SMALL_SIZE,
+							 .to = there };
+		fixture_fill(ranges[i].addr, SMALL_SIZE, i + 1);
+	}
+	/* One is there already, one has other hints, one is asked for twice. */
+	assert_int_equal(svm_prefetch(f->space, ranges[5].addr, SMALL_SIZE, there, NULL), 0);
+	assert_int_equal(svm_advise(f->space, ranges[9].addr, SMALL_SIZE, &advice, 1, NULL), 0);
+	ranges[N_SMALL] = ranges[N_SMALL - 1];
+
+	before = fixture_stats(f).transitions;
+	assert_int_equal(svm_prefetch_start(f->space, ranges, N_SMALL + 1, NULL, 0, &prefetch), 0);
+	assert_int_equal(svm_prefetch_wait(prefetch, -1, results, N_SMALL + 1), 0);
+	assert_int_equal(svm_prefetch_destroy(prefetch), 0);
+	calls = fixture_stats(f).transitions - before;
+	for (unsigned int i = 0; i < N_SMALL + 1; i++) {
+		bool moved = i != 5 && i != N_SMALL;
+
+		assert_adds_up(&results[i], SMALL_SIZE);
+		assert_int_equal(results[i].bytes_moved, moved ? SMALL_SIZE : 0);
+		assert_int_equal(results[i].already_there, moved ? 0 : SMALL_SIZE);
+		fixture_assert_at(f, ranges[i].addr, SMALL_SIZE, bit_of(device), false);
+	}
+	/* They lie in two or three blocks; the mapping of the one that was there may take a step of its own. */
+	assert_in_range(calls, 1, 12);
+	for (unsigned int i = 0; i < N_SMALL; i++)
+		fixture_check(ranges[i].addr, SMALL_SIZE, i + 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
@@ -590,6 +638,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(parts_of_blocks, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_5_batch_has_a_record_per_range, FIXTURE_BOTH),
 		FIXTURE_CASE(overlapping_random_batches, FIXTURE_BOTH),
+		FIXTURE_CASE(small_ranges_move_together, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_5_waits_for_its_fence, FIXTURE_BOTH),
 		FIXTURE_CASE(cancel_before_the_start, FIXTURE_VARIANTS),
 		FIXTURE_CASE(cancel_on_the_way, FIXTURE_VARIANTS),
