@@ -635,6 +635,9 @@ int svm_prefetch_start(struct svm_space *space, const struct svm_prefetch_range 
 
 	if (!space || !ranges || n_ranges == 0 || flags || !ret_prefetch)
 		return -EINVAL;
+	/* A number that no array can have is refused before the array is read. */
+	if (n_ranges > SIZE_MAX / sizeof(struct svm_job_range))
+		return -EINVAL;
 	r = svm_ctx_check(&space->ctx);
 	if (r == 0)
 		r = new_prefetch(space, ranges, n_ranges, &job);
