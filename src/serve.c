@@ -1318,6 +1318,7 @@ static bool begin_grant(struct svm_block *block, const struct svm_range *range, 
 			struct svm_mask *ret_pages)
 {
 	struct svm_mask unit;
+	struct svm_mask wanted;
 
 	if (block->busy || !svm_list_empty(&block->queue) || !svm_list_empty(&block->holds) ||
 	    lost_entry(block))
@@ -1326,7 +1327,11 @@ static bool begin_grant(struct svm_block *block, const struct svm_range *range, 
 	svm_mask_and(&unit, &block->managed);
 	svm_mask_andnot(&unit, &block->host.poison);
 	svm_coh_grantable(&block->coh, &unit, ret_pages);
-	if (!svm_mask_test(ret_pages, page))
+	/* What never moves without the page is mapped with it, or is mapped already. */
+	unit_of(block, page, &wanted);
+	svm_mask_and(&wanted, &block->managed);
+	svm_mask_andnot(&wanted, &block->cpu.map_w);
+	if (!svm_mask_test(ret_pages, page) || !svm_mask_subset(&wanted, ret_pages))
 		return false;
 	/* The record comes first: a thread that the grant wakes must find it true. */
 	svm_coh_commit_grant(&block->coh, ret_pages);
