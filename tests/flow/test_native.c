@@ -609,6 +609,20 @@ static void a_process_may_end_in_a_migration(struct svm_fixture *f)
 
 /* ---- No memory -------------------------------------------------------------------------------- */
 
+/* Much memory: a word on each page tells it from the others. */
+static void stamp(void *p, uint64_t size, uint64_t pattern)
+{
+	for (uint64_t page = 0; page < size / PAGE; page++)
+		((uint64_t *)p)[page * PAGE / 8] = fixture_word(pattern, page);
+}
+
+static void check_stamps(const void *p, uint64_t size, uint64_t pattern)
+{
+	for (uint64_t page = 0; page < size / PAGE; page++)
+		if (((const uint64_t *)p)[page * PAGE / 8] != fixture_word(pattern, page))
+			fail_msg("page %llu is wrong", (unsigned long long)page);
+}
+
 /* The backend's own file: the driver keeps flags by file. */
 static int fd_of(const char *path)
 {
@@ -658,7 +672,7 @@ static void a_failed_allocation_fails_a_page(struct svm_fixture *f)
 
 static void a_full_device_takes_what_it_can(struct svm_fixture *f)
 {
-	const uint64_t size = 320 * MIB;
+	const uint64_t size = 272 * MIB;
 	struct svm_device *native;
 	struct svm_prefetch_result result;
 	void *p;
@@ -670,16 +684,16 @@ static void a_full_device_takes_what_it_can(struct svm_fixture *f)
 	fixture_space(f, NULL);
 	native = fixture_open(f, "hmm-mirror:2");
 	p = map(size);
-	fixture_fill(p, size, 61);
+	stamp(p, size, 61);
 	(void)svm_prefetch(f->space, p, size, svm_device_location(native), &result);
 	print_message("of %llu MiB %llu moved\n", (unsigned long long)(size >> 20),
 		      (unsigned long long)(result.bytes_moved >> 20));
 	assert_true(result.bytes_moved > 0 && result.bytes_moved <= 256 * MIB);
 	assert_int_equal(result.bytes_moved + result.failed, size);
 	assert_int_equal(result.outcome.status, SVM_DEGRADED);
-	fixture_check(p, size, 61);
+	check_stamps(p, size, 61);
 	(void)prefetch(f, p, size, HOST);
-	fixture_check(p, size, 61);
+	check_stamps(p, size, 61);
 	munmap(p, size);
 }
 
@@ -691,38 +705,54 @@ static uint64_t swap_mib(void)
 	return info.totalswap * info.mem_unit >> 20;
 }
 
-static uint64_t memory_mib(void)
-{
-	struct sysinfo info;
+/* ---- A cgroup's limit ------------------------------------------------------------------------- */
 
-	assert_int_equal(sysinfo(&info), 0);
-	return info.totalram * info.mem_unit >> 20;
+#define CGROUP	     "/sys/fs/cgroup/svm-test"
+#define CGROUP_LIMIT (64u * MIB)
+
+static bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return written;
 }
 
-/* More than there is memory for: pages of all kinds of storage are reclaimed and come back. */
-static void reclaim_and_swap_lose_nothing(struct svm_fixture *f)
+/* A cgroup of little memory, with or without swap. */
+static bool make_cgroup(bool swap)
 {
+	char text[32];
+
+	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)CGROUP_LIMIT);
+	(void)write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	if (mkdir(CGROUP, 0755) < 0 && errno != EEXIST)
+		return false;
+	(void)write_text(CGROUP "/memory.swap.max", swap ? "max" : "0"); /* absent without swap */
+	return write_text(CGROUP "/memory.max", text);
+}
+
+/* In the cgroup: more than there is memory for. Pages of all kinds of storage are reclaimed and come back. */
+static void use_swap(void *arg)
+{
+	const uint64_t size = CGROUP_LIMIT / 2u;
+	struct svm_fixture *f = arg;
 	struct svm_device *native;
 	struct svm_device *soft;
-	uint64_t size = (memory_mib() * 2u / 5u) / 2u * 2u * MIB;
 	void *memory[3];
 
-	if (memory_mib() > 1024 || swap_mib() * MIB < 3 * size) {
-		print_message(
-			"needs a machine with little memory and a swap device, not %llu and %llu MiB\n",
-			(unsigned long long)memory_mib(), (unsigned long long)swap_mib());
-		skip();
-	}
-	native = begin(f, "hmm-mirror:0");
+	assert_true(write_text(CGROUP "/cgroup.procs", "0"));
+	(void)fixture_space(f, NULL);
+	native = fixture_open(f, "hmm-mirror:0");
 	soft = fixture_open(f, "soft:memory=16M");
 	memory[0] = fixture_alloc(f, size, 0);
 	memory[1] = fixture_alloc(f, size, SVM_ALLOC_SHARED);
 	memory[2] = map(size);
-	fixture_watchdog(600);
 	for (unsigned int i = 0; i < 3; i++)
-		fixture_fill(memory[i], size, 70 + i);
+		stamp(memory[i], size, 70 + i);
 	for (unsigned int i = 0; i < 3; i++)
-		fixture_check(memory[i], size, 70 + i);
+		check_stamps(memory[i], size, 70 + i);
 	/* Devices at both ends of what is out by now. */
 	for (unsigned int i = 0; i < 2; i++) {
 		void *p = (char *)memory[i] + 2 * MIB;
@@ -737,36 +767,46 @@ static void reclaim_and_swap_lose_nothing(struct svm_fixture *f)
 	}
 	(void)prefetch(f, memory[2], 4 * MIB, svm_device_location(native));
 	for (unsigned int i = 0; i < 3; i++)
-		fixture_check(memory[i], size, 70 + i);
-	munmap(memory[2], size);
+		check_stamps(memory[i], size, 70 + i);
 }
 
-/* ---- A cgroup's limit ------------------------------------------------------------------------- */
-
-#define CGROUP	     "/sys/fs/cgroup/svm-test"
-#define CGROUP_LIMIT (96u * MIB)
-
-static bool write_text(const char *path, const char *text)
+/* Pages that the whole machine swapped out so far. */
+static uint64_t swapped_out(void)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	char text[8192];
+	int fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1u);
+	const char *found;
 
-	if (fd >= 0)
-		close(fd);
-	return written;
+	assert_true(n > 0);
+	close(fd);
+	text[n] = '\0';
+	found = strstr(text, "pswpout ");
+	return found ? strtoull(found + 8, NULL, 10) : 0;
 }
 
-/* A cgroup of little memory and no swap. */
-static bool make_cgroup(void)
+static void reclaim_and_swap_lose_nothing(struct svm_fixture *f)
 {
-	char text[32];
+	char text[4096] = "";
+	uint64_t before;
+	int status;
 
-	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)CGROUP_LIMIT);
-	(void)write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	if (mkdir(CGROUP, 0755) < 0 && errno != EEXIST)
-		return false;
-	(void)write_text(CGROUP "/memory.swap.max", "0"); /* absent without swap */
-	return write_text(CGROUP "/memory.max", text);
+	if (!has_node(0))
+		skip();
+	if (swap_mib() < 2u * CGROUP_LIMIT / MIB || geteuid() != 0 || !make_cgroup(true)) {
+		print_message("no memory cgroup with swap can be made here (%llu MiB of swap)\n",
+			      (unsigned long long)swap_mib());
+		skip();
+	}
+	before = swapped_out();
+	status = fixture_in_child(use_swap, f, text, sizeof(text));
+	if (status != 0)
+		print_message("the child: %s\n", text);
+	(void)rmdir(CGROUP);
+	assert_int_equal(status, 0);
+	print_message("%llu pages were swapped out\n",
+		      (unsigned long long)(swapped_out() - before));
+	assert_true(swapped_out() - before > 1000);
 }
 
 static volatile sig_atomic_t n_signals;
@@ -819,7 +859,7 @@ static void a_full_cgroup_is_an_error(struct svm_fixture *f)
 	char text[4096] = "";
 	int status;
 
-	if (geteuid() != 0 || !make_cgroup()) {
+	if (geteuid() != 0 || !make_cgroup(false)) {
 		print_message("no memory cgroup can be made here: %s\n", strerror(errno));
 		skip();
 	}
