@@ -178,6 +178,9 @@ static struct svm_outcome tell(const struct svm_device *device, uint64_t start, 
 	if (start >= end || svm_device_is_lost(device))
 		return outcome;
 	r = device->ops.native_advise(device->dev, start, end - start, &resolved, &outcome);
+	/* An answer that is none counts as a refusal. */
+	if (r > 0 || (r == 0 && outcome.status > SVM_DEGRADED))
+		r = -EPROTO;
 	if (r == 0)
 		return outcome;
 	if (r != -EOPNOTSUPP && r != -ENODEV)
@@ -413,7 +416,7 @@ static int bring_home(struct svm_ctx *ctx, uint64_t start, uint64_t end, uint32_
 				/* A touch does it: the driver has to give the pages back. */
 				r = svm_sys->madvise(svm_ptr(start), end - start,
 						     MADV_POPULATE_READ);
-			error = error ? error : r;
+			error = error ? error : r > 0 ? -EPROTO : r;
 		}
 		svm_device_put(device);
 	}
@@ -430,7 +433,7 @@ static int bring_to(struct svm_ctx *ctx, uint64_t start, uint64_t end, uint32_t 
 		r = device->ops.native_prefetch(device->dev, start, end - start, SVM_NATIVE_OWN);
 	if (device)
 		svm_device_put(device);
-	return r;
+	return r > 0 ? -EPROTO : r;
 }
 
 static bool is_there(const struct svm_page_residency *page, uint32_t agent)

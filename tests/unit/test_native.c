@@ -587,6 +587,63 @@ static void a_native_device_reaches_what_was_acquired(struct svm_fixture *f)
 	assert_int_equal(fake_wrong(), 0);
 }
 
+static void a_lost_device_is_told_nothing(struct svm_fixture *f)
+{
+	struct svm_page_residency page;
+	struct svm_prefetch_result result;
+	struct svm_device_info info = { .size = sizeof(info) };
+	struct svm_device *device;
+	void *p = map(PAGE);
+	unsigned int calls;
+
+	make_space(f, 0);
+	device = open_native(f);
+	memset(p, 3, PAGE);
+	assert_int_equal(svm_prefetch(f->space, p, PAGE, svm_device_location(device), NULL), 0);
+	fake_die();
+	do
+		assert_int_equal(svm_device_query(device, &info), 0);
+	while (!info.is_lost);
+	calls = fake_calls(FAKE_NATIVE_ADVISE) + fake_calls(FAKE_NATIVE_PREFETCH) +
+		fake_calls(FAKE_NATIVE_QUERY);
+	assert_int_equal(set_granularity(f, p, PAGE, 65536), 0);
+	assert_int_equal(svm_prefetch(f->space, p, PAGE, svm_device_location(device), &result),
+			 -ENODEV);
+	assert_int_equal(result.failed, PAGE);
+	assert_int_equal(svm_prefetch(f->space, p, PAGE, HOST, NULL), 0);
+	assert_int_equal(svm_residency_query(f->space, p, PAGE, &page, 1, NULL), 0);
+	assert_int_equal(page.devices, 0);
+	assert_int_equal(svm_device_fill(device, p, 1, PAGE, NULL, NULL), -ENODEV);
+	assert_int_equal(fake_calls(FAKE_NATIVE_ADVISE) + fake_calls(FAKE_NATIVE_PREFETCH) +
+				 fake_calls(FAKE_NATIVE_QUERY),
+			 calls);
+	assert_int_equal(svm_device_close(device), 0);
+	munmap(p, PAGE);
+	assert_int_equal(fake_wrong(), 0);
+}
+
+static void answers_that_are_none_count_as_refusals(struct svm_fixture *f)
+{
+	struct svm_prefetch_result result;
+	struct svm_outcome outcome;
+	struct svm_device *device;
+	void *p = map(PAGE);
+
+	make_space(f, 0);
+	device = open_native(f);
+	fake_answer_advice((struct svm_outcome){ 77, 99 });
+	assert_int_equal(advise(f, p, PAGE,
+				(struct svm_advice){ .kind = SVM_ADVICE_READ_MOSTLY, .value = 1 },
+				&outcome),
+			 0);
+	assert_outcome(outcome, SVM_DEGRADED, SVM_REASON_DRIVER);
+	fake_fail(FAKE_NATIVE_PREFETCH, 1, 5, 1);
+	assert_int_equal(svm_prefetch(f->space, p, PAGE, svm_device_location(device), &result),
+			 -EPROTO);
+	assert_int_equal(result.failed, PAGE);
+	munmap(p, PAGE);
+}
+
 static bool no_memory;
 
 static int scarce_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
@@ -692,6 +749,8 @@ static const struct svm_fixture_case cases[] = {
 	FIXTURE_CASE(where_there_is_no_storage, FIXTURE_ONCE),
 	FIXTURE_CASE(prefetches_wait_and_are_cancelled, FIXTURE_ONCE),
 	FIXTURE_CASE(a_native_device_reaches_what_was_acquired, FIXTURE_ONCE),
+	FIXTURE_CASE(a_lost_device_is_told_nothing, FIXTURE_ONCE),
+	FIXTURE_CASE(answers_that_are_none_count_as_refusals, FIXTURE_ONCE),
 	FIXTURE_CASE(without_memory_nothing_changes, FIXTURE_ONCE),
 	FIXTURE_CASE(devices_come_and_go_under_advice, FIXTURE_ONCE),
 };
