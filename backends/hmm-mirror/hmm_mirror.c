@@ -147,14 +147,14 @@ static int start_engine(struct svm_hmm_device *dev)
 
 static int map_buffers(struct svm_hmm_device *dev)
 {
-	uint8_t *map = mmap(NULL, SCRATCH_SIZE + BUFFER_SIZE + PAGE, PROT_READ | PROT_WRITE,
+	uint8_t *map = mmap(NULL, SCRATCH_SIZE + 2u * BUFFER_SIZE, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (map == MAP_FAILED)
 		return -errno;
 	dev->scratch = map;
 	dev->buffer = map + SCRATCH_SIZE;
-	dev->page = dev->buffer + BUFFER_SIZE;
+	dev->pages = dev->buffer + BUFFER_SIZE;
 	return 0;
 }
 
@@ -175,7 +175,7 @@ static int open_node(struct svm_hmm_device *dev, const struct svm_backend_open *
 static void delete (struct svm_hmm_device *dev)
 {
 	if (dev->scratch)
-		munmap(dev->scratch, SCRATCH_SIZE + BUFFER_SIZE + PAGE);
+		munmap(dev->scratch, SCRATCH_SIZE + 2u * BUFFER_SIZE);
 	if (dev->event_fd >= 0)
 		close(dev->event_fd);
 	if (dev->fd >= 0)

@@ -54,6 +54,11 @@ static bool is_own(uint8_t prot)
 	       (place == SVM_HMM_PLACE_PRIVATE || place == SVM_HMM_PLACE_COHERENT);
 }
 
+static bool is_writable(uint8_t prot)
+{
+	return prot != SVM_HMM_PROT_ERROR && (prot & SVM_HMM_PROT_ACCESS) == SVM_HMM_PROT_WRITE;
+}
+
 /* LOCKING: driver_lock. What cannot move stays, and is no error; the rest of the span moves all the same. */
 static int migrate(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages, bool to_device)
 {
@@ -129,54 +134,77 @@ static int transfer(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages, u
 	return r;
 }
 
-/* Read or write pages without waiting for anybody: -EFAULT where that would take userfaultfd. */
-static int try_transfer(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages, uint8_t *buffer,
-			bool write)
+/* What one look at pages tells of the first ones, all alike. */
+struct run {
+	size_t n_pages;
+	bool own;      /* in the device's own memory */
+	bool writable; /* mapped so that a write waits for nobody */
+};
+
+/* LOCKING: driver_lock. */
+static int look_at(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages, struct run *ret)
 {
 	uint8_t prot[SVM_HMM_SLICE];
-	size_t n;
+	int r = svm_hmm_snapshot(dev, addr, n_pages, prot);
+	size_t n = 1;
+
+	if (r < 0)
+		return r;
+	while (n < n_pages && is_own(prot[n]) == is_own(prot[0]) &&
+	       is_writable(prot[n]) == is_writable(prot[0]))
+		n++;
+	*ret = (struct run){ n, is_own(prot[0]), is_writable(prot[0]) };
+	return 0;
+}
+
+/*
+ * Bring pages that userfaultfd may guard. No lock is held: this waits for whoever serves them. The driver's locked
+ * walk is kept from such pages, as it fails there, and with CONFIG_DEBUG_VM fills the kernel's log. Nor has it an
+ * unlocked write: what came read-only is asked for as a write of the process.
+ */
+static int fault_in(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages, uint8_t *buffer,
+		    bool write, bool *ret_refused)
+{
+	int r = command(dev, SVM_HMM_READ_UNLOCKED, addr, n_pages, buffer);
+
+	if (r < 0 || !write)
+		return r;
+	r = madvise(ptr_of(addr), n_pages * PAGE, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
+	/* The address space is changing, or a signal came: the next look finds out. */
+	*ret_refused = r < 0 && r != -EAGAIN && r != -EINTR;
+	return 0;
+}
+
+/* Read or write the first pages, which are alike. */
+static int transfer_run(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages, uint8_t *buffer,
+			bool write, size_t *ret_done)
+{
+	bool refused = false;
+	struct run run;
 	int r;
 
-	pthread_mutex_lock(&driver_lock);
-	r = svm_hmm_snapshot(dev, addr, n_pages, prot);
-	for (size_t i = 0; i < n_pages && r == 0; i += n) {
-		bool own = is_own(prot[i]);
-
-		for (n = 1; i + n < n_pages && is_own(prot[i + n]) == own; n++)
-			;
-		if (own)
-			r = complete_mirror(dev, addr + i * PAGE, n);
-		if (r == 0)
-			r = transfer(dev, addr + i * PAGE, n, buffer + i * PAGE, write);
-	}
-	pthread_mutex_unlock(&driver_lock);
-	return r;
-}
-
-/* A page that userfaultfd guards. No lock is held: this waits for whoever serves it. */
-static int fault_in(struct svm_hmm_device *dev, uint64_t addr, bool write, unsigned int try)
-{
-	int r = command(dev, SVM_HMM_READ_UNLOCKED, addr, 1, dev->page);
-
-	/* The driver has no unlocked write. A page that came read-only is asked for as a write of the process. */
-	if (r == 0 && write && try > 0 && madvise(ptr_of(addr), PAGE, MADV_POPULATE_WRITE) < 0 &&
-	    errno != EINTR && errno != EAGAIN)
-		r = errno == ENOMEM ? -EFAULT : -errno;
-	return r;
-}
-
-static int transfer_page(struct svm_hmm_device *dev, uint64_t addr, uint8_t *buffer, bool write)
-{
 	for (unsigned int try = 0; try < TRIES; try++) {
-		int r = try_transfer(dev, addr, 1, buffer, write);
-
-		if (r != -EFAULT || !dev->has_uffd)
+		pthread_mutex_lock(&driver_lock);
+		r = look_at(dev, addr, n_pages, &run);
+		if (r == 0 && run.own)
+			r = complete_mirror(dev, addr, run.n_pages);
+		/* What the process itself may not write the driver refuses, and says why. */
+		if (r < 0 || run.own || !dev->has_uffd || (write && (run.writable || refused))) {
+			r = r ? r : transfer(dev, addr, run.n_pages, buffer, write);
+			pthread_mutex_unlock(&driver_lock);
+			*ret_done = run.n_pages;
+			/* Taken away since we looked: once more. */
+			if (r == -EFAULT && dev->has_uffd && !refused)
+				continue;
+			return r;
+		}
+		pthread_mutex_unlock(&driver_lock);
+		*ret_done = run.n_pages;
+		r = fault_in(dev, addr, run.n_pages, write ? dev->pages : buffer, write, &refused);
+		if (r < 0 || !write)
 			return r;
 		if (atomic_load(&dev->is_dead))
 			return -ENODEV;
-		r = fault_in(dev, addr, write, try);
-		if (r < 0)
-			return r;
 	}
 	return -EBUSY;
 }
@@ -184,13 +212,11 @@ static int transfer_page(struct svm_hmm_device *dev, uint64_t addr, uint8_t *buf
 static int transfer_pages(struct svm_hmm_device *dev, uint64_t addr, size_t n_pages,
 			  uint8_t *buffer, bool write)
 {
-	int r = try_transfer(dev, addr, n_pages, buffer, write);
+	size_t n;
+	int r = 0;
 
-	if (r != -EFAULT)
-		return r;
-	r = 0;
-	for (size_t i = 0; i < n_pages && r == 0; i++)
-		r = transfer_page(dev, addr + i * PAGE, buffer + i * PAGE, write);
+	for (size_t i = 0; i < n_pages && r == 0; i += n)
+		r = transfer_run(dev, addr + i * PAGE, n_pages - i, buffer + i * PAGE, write, &n);
 	return r;
 }
 

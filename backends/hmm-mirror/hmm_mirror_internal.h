@@ -51,7 +51,7 @@ struct svm_hmm_device {
 
 	uint8_t *scratch; /* driver_lock: SVM_NATIVE_BATCH_PAGES pages that migrations write to */
 	uint8_t *buffer;  /* engine: SVM_HMM_SLICE + 1 pages */
-	uint8_t *page;	  /* engine */
+	uint8_t *pages;	  /* engine: SVM_HMM_SLICE pages that are read to no purpose */
 
 	pthread_mutex_t
 		write_lock; /* held while memory is written; never over a wait for userfaultfd */

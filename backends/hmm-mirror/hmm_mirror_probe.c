@@ -79,7 +79,7 @@ static bool serve(int uffd, const struct probe *probe)
 static bool probe_uffd(struct svm_hmm_device *dev)
 {
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct probe probe = { .fd = dev->fd, .buffer = dev->page };
+	struct probe probe = { .fd = dev->fd, .buffer = dev->pages };
 	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int uffd = open_uffd();
 	pthread_t thread;

@@ -32,6 +32,7 @@ _Static_assert(sizeof(struct svm_hmm_cmd) == 40, "layout of the kernel");
 /* A byte of a snapshot. */
 #define SVM_HMM_PROT_ERROR     0xffu
 #define SVM_HMM_PROT_ACCESS    0x03u /* 1 read, 2 write */
+#define SVM_HMM_PROT_WRITE     0x02u
 #define SVM_HMM_PROT_PLACE     0x70u
 #define SVM_HMM_PLACE_PRIVATE  0x20u /* in this device's memory, which the CPU does not reach */
 #define SVM_HMM_PLACE_COHERENT 0x40u /* in this device's memory, which the CPU maps */

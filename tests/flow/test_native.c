@@ -50,12 +50,19 @@ static bool has_node(unsigned int minor)
 }
 
 /* The space of a test and its first native device; without one the test is skipped. */
-static struct svm_device *begin(struct svm_fixture *f, const char *name)
+static struct svm_device *begin_with(struct svm_fixture *f, const char *name, uint32_t flags)
 {
+	struct svm_space_options options = { .size = sizeof(options), .flags = flags };
+
 	if (!has_node(0))
 		skip();
-	fixture_space(f, NULL);
+	fixture_space(f, &options);
 	return fixture_open(f, name);
+}
+
+static struct svm_device *begin(struct svm_fixture *f, const char *name)
+{
+	return begin_with(f, name, 0);
 }
 
 static void *map(uint64_t size)
@@ -192,11 +199,12 @@ static void placement_before_does_where_faults_cannot(struct svm_fixture *f)
 	check_deliveries(f, native, false);
 }
 
-/* The driver alone, without the library's placement: so an application's own work would fail. */
+/* The driver alone, without the library's placement: so an application's own work would fail. With user-mode faults
+ * only, as an unprivileged process has them, it fails on all kernels. */
 static void without_an_acquire_the_driver_fails(struct svm_fixture *f)
 {
 	struct svm_access_range range = { .size = PAGE, .access = SVM_ACCESS_READ };
-	struct svm_device *native = begin(f, "hmm-mirror:0:uffd=off");
+	struct svm_device *native = begin_with(f, "hmm-mirror:0", SVM_SPACE_USER_MODE_ONLY);
 	struct svm_access *access;
 	uint64_t word = 0;
 	char *bytes = map(PAGE);
@@ -206,6 +214,8 @@ static void without_an_acquire_the_driver_fails(struct svm_fixture *f)
 
 	if (!has_node(1))
 		skip();
+	/* What the driver can is no help where our userfaultfd takes no faults of the kernel. */
+	assert_false(fixture_has(native, SVM_CAP_NATIVE_UFFD));
 	fd = open("/dev/hmm_dmirror1", O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
 	managed = fixture_alloc(f, PAGE, 0);
@@ -282,6 +292,7 @@ static void check_kind(struct svm_fixture *f, struct svm_device *native, void *p
 	/* Read and written where they are. */
 	assert_int_equal(svm_device_copy(native, copy, p, 2 * PAGE, NULL, NULL), 0);
 	fixture_check(copy, 2 * PAGE, 11);
+	assert_int_equal(n_on(f, native, p, 2 * PAGE), moves ? 2 : 0);
 	fixture_fill(copy, 2 * PAGE, 12);
 	assert_int_equal(svm_device_copy(native, p, copy, 2 * PAGE, NULL, NULL), 0);
 	assert_int_equal(n_on(f, native, p, 2 * PAGE), moves ? 2 : 0);
@@ -821,7 +832,8 @@ static void leave_touch(int signal)
 /* In a child that the kernel may not kill for memory: it gets errors instead. */
 static void use_more_than_the_limit(void *arg)
 {
-	const uint64_t size = 4u * CGROUP_LIMIT;
+	const uint64_t size =
+		CGROUP_LIMIT + 16u * MIB; /* the kernel reports each block that has no room */
 	struct svm_fixture *f = arg;
 	struct svm_prefetch_result result;
 	struct svm_device *soft;
@@ -863,7 +875,10 @@ static void a_full_cgroup_is_an_error(struct svm_fixture *f)
 		print_message("no memory cgroup can be made here: %s\n", strerror(errno));
 		skip();
 	}
+	/* For who reads the kernel's log. */
+	(void)write_text("/dev/kmsg", "<5>svm-test: memory runs out on purpose\n");
 	status = fixture_in_child(use_more_than_the_limit, f, text, sizeof(text));
+	(void)write_text("/dev/kmsg", "<5>svm-test: memory is there again\n");
 	if (status != 0)
 		print_message("the child: %s\n", text);
 	(void)rmdir(CGROUP);
