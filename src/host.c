@@ -867,32 +867,6 @@ int svm_host_bind(const struct svm_host *host, uint64_t addr, uint64_t size, int
 	return ret == -ENOSYS || ret == -EPERM ? -EOPNOTSUPP : ret;
 }
 
-int svm_host_populate(struct svm_host *host, struct svm_host_block *block,
-		      const struct svm_mask *pages, bool zero)
-{
-	struct svm_mask fresh = *pages;
-	struct svm_mask unmapped = *pages;
-	int ret;
-
-	svm_mask_andnot(&unmapped, &block->cpu);
-	svm_mask_andnot(&fresh, &block->back);
-	if (host->n_nodes > 1 && block->node >= 0 && !svm_mask_empty(&fresh)) {
-		unsigned int first;
-		unsigned int n;
-
-		hull_of(&fresh, &first, &n);
-		ret = svm_host_bind(host, storage_of(block, first), n * SVM_PAGE_BYTES,
-				    block->node);
-		/* Placement is a wish. */
-		if (ret < 0)
-			svm_debug(host->log, "host: node %d for block 0x%llx: error %d",
-				  block->node, (unsigned long long)block->user, -ret);
-	}
-	ret = ops_of(block)->populate(host, block, &unmapped, zero);
-	/* MADV_POPULATE_WRITE says EFAULT where a touch would raise SIGBUS: no memory for the memfd. */
-	return ret == -EFAULT ? -ENOMEM : ret;
-}
-
 void *svm_host_addr(const struct svm_host *host, const struct svm_host_block *block,
 		    unsigned int page)
 {
@@ -978,53 +952,98 @@ static void *address_to_move(const struct svm_host_block *block, unsigned int pa
 	return alias;
 }
 
-int svm_host_place(struct svm_host *host, struct svm_host_block *block,
-		   const struct svm_mask *pages, int node)
+static int bind_view(const struct svm_host *host, uint64_t addr, uint64_t size, int node)
+{
+	int ret;
+
+	if (node >= 0)
+		return svm_host_bind(host, addr, size, node);
+	ret = svm_sys->mbind(svm_ptr(addr), size, MPOL_DEFAULT, NULL, 0, 0);
+	return ret == -ENOSYS || ret == -EPERM ? -EOPNOTSUPP : ret;
+}
+
+/* Pages of the block that will come to be in [page, page + n) are to be on the node, whichever view they are made in. */
+static int bind_views(const struct svm_host *host, const struct svm_host_block *block,
+		      unsigned int page, unsigned int n, int node)
+{
+	int ret = bind_view(host, storage_of(block, page), n * SVM_PAGE_BYTES, node);
+
+	if (ret < 0 || block->kind != SVM_HOST_PRIVATE)
+		return ret;
+	/* What is granted by copy is a new page of the user view; registered memory may have holes by now. */
+	ret = bind_view(host, svm_host_user(block, page), n * SVM_PAGE_BYTES, node);
+	return ret == -EFAULT ? 0 : ret;
+}
+
+/* Move those of the pages that exist. */
+static int move_existing(const struct svm_host_block *block, const struct svm_mask *pages, int node)
 {
 	struct svm_mask existing = block->cpu;
 	void *addresses[MOVE_BATCH];
 	unsigned int n_addresses = 0;
-	unsigned int first;
-	unsigned int n_hull;
 	int first_error = 0;
-	int ret;
-
-	if (node < -1 || node >= host->n_nodes)
-		return -EINVAL;
-	hull_of(pages, &first, &n_hull);
-	if (n_hull > 0) {
-		if (node < 0)
-			ret = svm_sys->mbind(svm_ptr(storage_of(block, first)),
-					     n_hull * SVM_PAGE_BYTES, MPOL_DEFAULT, NULL, 0, 0);
-		else
-			ret = svm_host_bind(host, storage_of(block, first), n_hull * SVM_PAGE_BYTES,
-					    node);
-		if (ret < 0)
-			return ret == -ENOSYS || ret == -EPERM ? -EOPNOTSUPP : ret;
-	}
-	block->node = node;
-	if (node < 0)
-		return 0;
 
 	svm_mask_or(&existing, &block->back);
 	svm_mask_and(&existing, pages);
 	for (unsigned int page = 0; page < SVM_BLOCK_PAGES; page++) {
-		if (!svm_mask_test(&existing, page))
-			continue;
-		addresses[n_addresses++] = address_to_move(block, page);
-		if (n_addresses < SVM_ARRAY_SIZE(addresses))
+		int ret;
+
+		if (svm_mask_test(&existing, page))
+			addresses[n_addresses++] = address_to_move(block, page);
+		if (n_addresses == 0 ||
+		    (n_addresses < SVM_ARRAY_SIZE(addresses) && page + 1 < SVM_BLOCK_PAGES))
 			continue;
 		ret = move_pages_to(addresses, n_addresses, node);
 		if (ret < 0 && first_error == 0)
 			first_error = ret;
 		n_addresses = 0;
 	}
-	if (n_addresses > 0) {
-		ret = move_pages_to(addresses, n_addresses, node);
-		if (ret < 0 && first_error == 0)
-			first_error = ret;
-	}
 	return first_error;
+}
+
+int svm_host_populate(struct svm_host *host, struct svm_host_block *block,
+		      const struct svm_mask *pages, bool zero)
+{
+	struct svm_mask unmapped = *pages;
+	int ret;
+
+	svm_mask_andnot(&unmapped, &block->cpu);
+	if (host->n_nodes > 1 && block->node >= 0 && !svm_mask_empty(&unmapped)) {
+		unsigned int first;
+		unsigned int n;
+
+		hull_of(&unmapped, &first, &n);
+		ret = bind_views(host, block, first, n, block->node);
+		/* Stale pages were kept where they were. */
+		if (ret == 0)
+			ret = move_existing(block, &unmapped, block->node);
+		/* Placement is a wish. */
+		if (ret < 0)
+			svm_debug(host->log, "host: node %d for block 0x%llx: error %d",
+				  block->node, (unsigned long long)block->user, -ret);
+	}
+	ret = ops_of(block)->populate(host, block, &unmapped, zero);
+	/* MADV_POPULATE_WRITE says EFAULT where a touch would raise SIGBUS: no memory for the memfd. */
+	return ret == -EFAULT ? -ENOMEM : ret;
+}
+
+int svm_host_place(struct svm_host *host, struct svm_host_block *block,
+		   const struct svm_mask *pages, int node)
+{
+	unsigned int first;
+	unsigned int n_hull;
+	int ret;
+
+	if (node < -1 || node >= host->n_nodes)
+		return -EINVAL;
+	hull_of(pages, &first, &n_hull);
+	if (n_hull > 0) {
+		ret = bind_views(host, block, first, n_hull, node);
+		if (ret < 0)
+			return ret;
+	}
+	block->node = node;
+	return node < 0 ? 0 : move_existing(block, pages, node);
 }
 
 /* ---- Poison ----------------------------------------------------------------------------------- */

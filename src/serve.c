@@ -547,6 +547,7 @@ static enum verdict access_done(struct svm_request *request, struct svm_transiti
 	}
 	if (is_cpu && request->place && !request->placed) {
 		request->placed = true;
+		block->host.node = request->numa_node;
 		return start_simple(request, SVM_TRANSITION_PLACE, ret_t);
 	}
 	if (entry && entry->chunk.present)
