@@ -63,7 +63,7 @@ def arguments(kernel, initrd, guest, directory):
     memory = size_in_mib(guest["memory"])
     cpus = int(guest["cpus"])
     nodes = int(guest["nodes"])
-    args = ["-cpu", "max", "-smp", str(cpus), "-m", f"{memory}M", "-nodefaults", "-no-reboot", "-nographic"]
+    args = ["-cpu", "max", "-smp", f"{cpus},sockets={nodes}", "-m", f"{memory}M", "-nodefaults", "-no-reboot", "-nographic"]
     if nodes > 1:
         for node in range(nodes):
             first, last = node * cpus // nodes, (node + 1) * cpus // nodes - 1
