@@ -43,8 +43,11 @@ int svm_free(struct svm_space *space, void *addr);
  * is registered. Unregister before unmapping it. MADV_DONTNEED on it is a discard; without
  * SVM_SPACE_CAP_MOVE (before Linux 6.8) it is not noticed, and bytes that a device holds come back.
  *
- * Errors: -EINVAL (misaligned, size 0, flags not 0); -EEXIST (managed already, in this space);
- * -EBUSY (another userfaultfd, or another space, has it); -EOPNOTSUPP (not private anonymous
+ * With SVM_SPACE_64K_UNITS addr and size are multiples of 64 KiB.
+ *
+ * Errors: -EINVAL (misaligned, size 0, flags not 0); -EEXIST (managed already, in this space, or bound in an
+ * imported address space); -EBUSY (another userfaultfd, or another space, has it, or a native device has
+ * touched it as system memory); -EOPNOTSUPP (not private anonymous
  * memory, or not readable and writable, or a hole); -ENOMEM; -ECHILD.
  */
 int svm_register(struct svm_space *space, void *addr, uint64_t size, uint32_t flags);
