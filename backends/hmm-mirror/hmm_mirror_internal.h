@@ -5,7 +5,7 @@
  * and writes through the driver, page by page.
  *
  * The driver's rule: a page in private device memory whose entry in the driver's mirror was lost (by
- * fork(), mprotect(), mremap(), the split of a mapping, or a migration that another device tried) must not be read: Linux
+ * fork(), mprotect(), mremap(), the split of a mapping, a change of the page before it, or a migration that another device tried) must not be read: Linux
  * 7.3 takes the device page for a system page then, and oopses. So before pages that are in device memory
  * are touched, MIGRATE_TO_DEV is asked for once more: success means that the mirror is complete; otherwise the
  * pages come home first. `driver_lock` keeps every migration of ours out between the look and the touch.
