@@ -29,13 +29,27 @@ static int result_of(const struct svm_timeline_state *state, uint64_t value)
 	return 0;
 }
 
+/* What callers are told of a backend's failure: errors that the interface knows, and whose meaning is the same to all. */
+static int known_error(int error)
+{
+	switch (error) {
+	case -ENOMEM:
+	case -ENOSPC:
+	case -ENODEV:
+	case -EINVAL:
+	case -EOPNOTSUPP:
+		return error;
+	default:
+		return -EIO;
+	}
+}
+
 static void note_failure(struct svm_timeline_state *state, uint64_t value, int status)
 {
 	unsigned int i = (unsigned int)(state->n_failures++ % SVM_FAILURES);
 
 	state->failed[i] = value;
-	/* What -EAGAIN means to whoever waits is not for a backend to say. */
-	state->failure[i] = status == -EAGAIN ? -EIO : status;
+	state->failure[i] = known_error(status);
 }
 
 /* LOCKING: device->lock. Move waiters whose point is reached to ready; woken: those who wait for any event, too. */
@@ -373,15 +387,19 @@ static int note(struct svm_device *device, enum svm_timeline timeline, uint64_t 
 		give_up(device, device->ctx->op_timeout_ns);
 		r = -ENODEV;
 	}
-	/* The event that says so may come later: whoever decides by the error must find the device lost. */
-	if (r == -ENODEV && !svm_device_is_lost(device)) {
+	/* A device that is dead refuses for any reason it likes, and the event that says so may come later: whoever decides by
+	 * the error must find the device lost. */
+	if (r < 0 && r != -EAGAIN && !svm_device_is_lost(device)) {
 		int lost = look_at_all(device, false);
 
-		svm_device_lose(device, lost ? lost : r);
+		if (lost || r == -ENODEV)
+			svm_device_lose(device, lost ? lost : r);
 	}
+	if (r < 0 && svm_device_is_lost(device))
+		r = -ENODEV;
 	if (r < 0) {
 		*point = (struct svm_point){ .timeline = timeline, .value = n_events };
-		return r;
+		return r == -EAGAIN ? r : known_error(r);
 	}
 	svm_lock(&device->lock);
 	state->refused_ns = 0;

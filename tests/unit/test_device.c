@@ -312,6 +312,45 @@ static void failed_work_makes_room(void **state)
 	await(&waiter, 0);
 }
 
+/* It refuses for some reason or other, and has not yet been found dead. */
+static void a_dead_device_refuses_for_being_lost(void **state)
+{
+	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
+	struct svm_point point;
+
+	(void)state;
+	open_device();
+	fake_fail(FAKE_BIND, 1, -EINVAL, 1);
+	fake_die();
+	assert_int_equal(svm_device_bind(device, &bind, 1, &point), -ENODEV);
+	assert_true(svm_device_is_lost(device));
+}
+
+/* Errors that mean something else to callers are not for a backend to say. */
+static void strange_errors_are_input_output_errors(void **state)
+{
+	static const int errors[] = { -EINTR, -ETIMEDOUT, -EBUSY, -ECHILD, -EPERM };
+	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
+	struct svm_point point;
+
+	(void)state;
+	open_device();
+	for (unsigned int i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		struct waiter waiter;
+
+		fake_fail(FAKE_BIND, 1, errors[i], 1);
+		assert_int_equal(svm_device_bind(device, &bind, 1, &point), -EIO);
+		init_waiter(&waiter);
+		fake_fail_point(FAKE_BIND, 1, errors[i]);
+		point = submit_bind();
+		fake_complete(1);
+		if (svm_device_wait(device, &point, &waiter.waiter))
+			assert_int_equal(waiter.waiter.status, -EIO);
+		else
+			await(&waiter, -EIO);
+	}
+}
+
 /* With nothing under way, an event says that there is room; one that came since the refusal counts. */
 static void a_queue_that_is_full_of_nothing_waits_for_an_event(void **state)
 {
@@ -642,6 +681,8 @@ int main(void)
 		TEST(one_waiter_finds_out_for_others),
 		TEST(a_full_queue_is_waited_for),
 		TEST(failed_work_makes_room),
+		TEST(a_dead_device_refuses_for_being_lost),
+		TEST(strange_errors_are_input_output_errors),
 		TEST(a_queue_that_is_full_of_nothing_waits_for_an_event),
 		TEST(errors_of_the_backend_come_through),
 		TEST(loss_ends_all_waits),
