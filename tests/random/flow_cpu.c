@@ -51,6 +51,8 @@ static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, 
 		return false;
 	if (e == -EBUSY)
 		return false; /* TRY: something passes */
+	if (e < 0 && flow.config.hostile)
+		return false;
 	flow_expect("svm_host_acquire", e, 0);
 	*ret_held = true;
 	return true;
@@ -60,7 +62,7 @@ static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, 
 static void check_short(struct region *r, uint64_t offset, uint64_t size, const char *what,
 			int result)
 {
-	if (result == (int)size)
+	if (result == (int)size || flow.config.hostile)
 		return;
 	if ((result == -EFAULT || result == -EHWPOISON || (result >= 0 && result < (int)size)) &&
 	    flow_find_losses(r, offset, size))
@@ -165,7 +167,7 @@ void flow_op_host_acquire(struct worker *w, struct dice *d)
 	flow_settle_for_cpu(w, r, offset, size);
 	e = svm_host_acquire(flow.space, r->addr + offset, size, access, 0);
 	flow_note(w, NULL, r, -1, offset, size, access, e);
-	if (e == -EIO && flow_find_losses(r, offset, size))
+	if ((e == -EIO && flow_find_losses(r, offset, size)) || (e < 0 && flow.config.hostile))
 		return;
 	flow_expect("svm_host_acquire", e, 0);
 	*it = (struct item){

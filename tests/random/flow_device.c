@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "flow_state.h"
 
+#include "hostile_backend.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,8 @@ struct flow_device_kind {
 	void (*choose)(struct dice *d, struct slot *s);
 	/* It dies, as if by itself; NULL: nobody can make it. */
 	int (*kill)(struct svm_device *device);
+	/* It breaks its contract: any call about it may fail, and it may die by itself. */
+	bool hostile;
 };
 
 static void choose_soft(struct dice *d, struct slot *s)
@@ -32,9 +35,26 @@ static void choose_soft(struct dice *d, struct slot *s)
 	s->lossy = !(keep && visible);
 }
 
+/* Lies that harm only those who trust it: what it says it has done, it has done. */
+static void choose_hostile(struct dice *d, struct slot *s)
+{
+	uint32_t lies = (uint32_t)flow_pick(d, 1u << HOSTILE_LIES) &
+			(HOSTILE_FAILS | HOSTILE_POINTS_FAIL | HOSTILE_LATE | HOSTILE_FULL |
+			 HOSTILE_VALUES | HOSTILE_NEWS | HOSTILE_STORM | HOSTILE_MAPS);
+
+	if (flow.config.kills && !flow.config.keep && flow_chance(d, 40))
+		lies |= HOSTILE_DIES;
+	(void)snprintf(s->name, sizeof(s->name), "hostile:seed=%llu:lies=%u:memory=%u",
+		       (unsigned long long)flow_roll(d), lies, 2u + (unsigned int)flow_pick(d, 6));
+	s->lossy = true;
+	if (lies & HOSTILE_DIES)
+		atomic_store(&flow.bytes_lost, true);
+}
+
 static const struct flow_device_kind device_kinds[] = {
-	{ "soft", choose_soft, svm_soft_kill },
-	{ "xe", NULL, NULL },
+	{ "soft", choose_soft, svm_soft_kill, false },
+	{ "hostile", choose_hostile, NULL, true },
+	{ "xe", NULL, NULL, false },
 };
 #define N_DEVICE_KINDS (sizeof(device_kinds) / sizeof(device_kinds[0]))
 
@@ -47,6 +67,7 @@ static struct {
 	char text[128];
 } names[MAX_NAMES] = { { &device_kinds[0], false, "soft" } };
 static unsigned int n_names = 1;
+static bool listed; /* names come from the environment */
 
 static const char *add_name(const char *text, size_t length)
 {
@@ -69,13 +90,29 @@ static const char *add_name(const char *text, size_t length)
 	return "names a device of no known kind";
 }
 
+bool flow_lists_hostile(void)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; i < n_names; i++)
+		any |= names[i].kind->hostile;
+	return any;
+}
+
+bool flow_is_hostile(const struct slot *s)
+{
+	return s && s->kind->hostile;
+}
+
 const char *flow_device_init(void)
 {
 	const char *list = getenv("SVM_TEST_DEVICES");
 
+	hostile_plug();
 	if (!list)
 		return NULL;
 	n_names = 0;
+	listed = true;
 	while (*list) {
 		size_t length = strcspn(list, " ");
 		const char *what = length ? add_name(list, length) : NULL;
@@ -92,6 +129,12 @@ static void choose_name(struct dice *d, struct slot *s)
 	/* The first is chosen without a roll, so that a list of one changes nothing. */
 	uint64_t i = n_names > 1 ? flow_pick(d, n_names) : 0;
 
+	/* Now and then one that cannot be trusted, where no list says what there is. */
+	if (!listed && flow.config.hostile && flow_chance(d, 35)) {
+		s->kind = &device_kinds[1];
+		s->kind->choose(d, s);
+		return;
+	}
 	s->kind = names[i].kind;
 	if (!names[i].with_options) {
 		s->kind->choose(d, s);
@@ -131,12 +174,12 @@ void flow_expect_lost(struct slot *s, const char *what, int error)
 	struct svm_device_info info = { .size = sizeof(info) };
 	int e = svm_device_query(s->device, &info);
 
-	if (atomic_load(&s->killed))
+	if (atomic_load(&s->killed) || flow_is_hostile(s))
 		return;
 	if (e < 0 || !info.is_lost)
 		flow_fail("%s on device %d: %d, but it is not lost", what, (int)(s - flow.slots),
 			  error);
-	if (!(s->caps & SVM_CAP_FAULTS) || !atomic_load(&flow.bytes_lost))
+	if (!(s->caps & SVM_CAP_FAULTS) || !(atomic_load(&flow.bytes_lost) || flow.config.hostile))
 		flow_fail("%s: device %d (%s) is lost, and nobody killed it (%d)", what,
 			  (int)(s - flow.slots), s->name, error);
 	mark_killed(s);
@@ -168,6 +211,9 @@ void flow_close_slot(struct slot *s)
 {
 	int e = svm_device_close(s->device);
 
+	/* A hostile one may refuse to give bytes back, but not for ever. */
+	for (unsigned int i = 0; i < 1000u && e < 0 && flow_is_hostile(s); i++)
+		e = svm_device_close(s->device);
 	if (e < 0)
 		flow_fail("svm_device_close(%s) at the end: %d", s->name, e);
 	s->device = NULL;
@@ -227,7 +273,7 @@ void flow_op_reopen(struct worker *w, struct dice *d)
 		flow_note(w, "close", NULL, (int)(s - flow.slots), 0, 0, n_open, e);
 		if (e == 0)
 			s->device = NULL;
-		else if (e != -EBUSY || n_open == 0)
+		else if (!flow_is_hostile(s) && (e != -EBUSY || n_open == 0))
 			flow_fail("svm_device_close with %u open: %d", n_open, e);
 	}
 	if (!s->device && (others || flow_chance(d, 60))) {

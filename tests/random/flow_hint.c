@@ -2,6 +2,7 @@
 #include "flow_state.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct svm_location flow_pick_location(struct dice *d, struct slot **ret_slot)
 {
@@ -97,7 +98,7 @@ void flow_op_unadvise(struct worker *w, struct dice *d)
 static void expect_moved(struct region *r, struct slot *s, uint64_t offset, uint64_t size,
 			 const char *what, int e)
 {
-	if (e == 0)
+	if (e == 0 || flow.config.hostile)
 		return;
 	if (e == -EIO && flow_find_losses(r, offset, size))
 		return;
@@ -130,6 +131,11 @@ void flow_op_prefetch(struct worker *w, struct dice *d)
 	flow_note(w, NULL, r, s ? (int)(s - flow.slots) : -1, offset, size, result.bytes_moved, e);
 	expect_moved(r, s, offset, size, "svm_prefetch", e);
 	flow_whole_pages(&offset, &size);
+	if (e < 0 && flow.config.hostile) {
+		if (s)
+			flow_leave_slot(s);
+		return;
+	}
 	if (result.bytes_moved + result.already_there + result.skipped_pinned + result.failed !=
 	    size)
 		flow_fail("prefetch result: %llu + %llu + %llu + %llu bytes are not %llu",
@@ -200,6 +206,13 @@ static void discard(struct worker *w, struct dice *d, bool lazy)
 	flow_note(w, NULL, r, -1, offset, size, held, e);
 	if (held) {
 		flow_expect("svm_discard of held memory", e, -EBUSY);
+		return;
+	}
+	if (e < 0 && flow.config.hostile) {
+		/* Some of it may be gone. */
+		flow_whole_pages(&offset, &size);
+		memset(w->buffer, 0, size);
+		flow_model_maybe(&r->model, offset, size, w->buffer);
 		return;
 	}
 	flow_expect("svm_discard", e, 0);

@@ -126,6 +126,8 @@ static void do_free(struct worker *w, struct region *r)
 		flow_settle(w, r, 0, r->size);
 		e = svm_free(flow.space, r->addr);
 	}
+	for (unsigned int i = 0; i < 1000u && e < 0 && flow.config.hostile; i++)
+		e = svm_free(flow.space, r->addr);
 	flow_expect("svm_free", e, 0);
 	/* Prefetches that are still under way find nothing there, or something else: either is fine. */
 	drop_region(w, r);
@@ -206,6 +208,16 @@ static void unregister(struct worker *w, struct region *r, uint64_t hole, uint64
 	}
 	lost = atomic_load(&flow.bytes_lost);
 	e = svm_unregister(flow.space, r->addr, r->size);
+	for (unsigned int i = 0; i < 1000u && e < 0 && e != -EIO && flow.config.hostile; i++)
+		e = svm_unregister(flow.space, r->addr, r->size);
+	/* -EIO may mean that it is done, with losses. */
+	for (unsigned int i = 0; i < 1000u && e == -EIO && flow.config.hostile; i++) {
+		struct svm_pointer_info info = { .size = sizeof(info) };
+
+		if (svm_pointer_query(flow.space, r->addr, &info) < 0 || !info.is_svm)
+			break;
+		e = svm_unregister(flow.space, r->addr, r->size);
+	}
 	flow_note(w, NULL, r, -1, 0, r->size, lost, e);
 	lost |= atomic_load(&flow.bytes_lost);
 	if (e != 0 && !(e == -EIO && lost))

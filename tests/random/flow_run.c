@@ -28,6 +28,7 @@ static void make_config(uint64_t seed, struct config *c)
 	c->cache = flow_chance(&d, 30) ? UINT64_MAX : flow_chance(&d, 50) ? BLOCK : 0;
 	c->kills = flow_chance(&d, 45);
 	c->keep = flow_chance(&d, 40);
+	c->hostile = flow_chance(&d, 15);
 }
 
 unsigned int flow_workers(uint64_t seed)
@@ -44,8 +45,9 @@ void flow_describe(uint64_t seed, char *text, size_t size)
 
 	make_config(seed, &c);
 	(void)snprintf(text, size,
-		       "flags %x, loop %u, %u service threads, %u workers, %u devices%s%s", c.flags,
-		       c.loop, c.n_service, c.n_workers, c.n_slots, c.kills ? ", kills" : "",
+		       "flags %x, loop %u, %u service threads, %u workers, %u devices%s%s%s",
+		       c.flags, c.loop, c.n_service, c.n_workers, c.n_slots,
+		       c.hostile ? ", some hostile" : "", c.kills ? ", kills" : "",
 		       c.keep ? ", memory kept" : "");
 }
 
@@ -141,6 +143,9 @@ static void close_devices(void)
 
 static void run_round(void)
 {
+	/* Devices that meet pages which a hostile one keeps to itself may die of that, and take bytes along. */
+	if (flow.config.hostile && !flow.config.keep)
+		atomic_store(&flow.bytes_lost, true);
 	open_devices();
 	if (flow.order->threads) {
 		for (unsigned int i = 0; i < flow.config.n_workers; i++)
@@ -179,6 +184,7 @@ void flow_run(const struct flow_order *given)
 {
 	flow.order = given;
 	make_config(flow.order->seed, &flow.config);
+	flow.config.hostile |= flow_lists_hostile();
 	flow_watch_start();
 	setup();
 	do

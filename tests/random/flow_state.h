@@ -31,7 +31,8 @@ struct config {
 	unsigned int n_slots;
 	uint64_t cache;
 	bool kills;
-	bool keep; /* all devices keep their memory: no loss of bytes is right */
+	bool hostile; /* some devices break their contract */
+	bool keep;    /* all devices keep their memory: no loss of bytes is right */
 };
 
 struct region {
@@ -179,6 +180,10 @@ void flow_close_slot(struct slot *s);
 /* A device of a random slot, kept open until flow_leave_slot(); NULL: none is open there. */
 struct slot *flow_use_slot(struct dice *d);
 void flow_leave_slot(struct slot *s);
+/* The list of the environment has a hostile device. */
+bool flow_lists_hostile(void);
+/* s may be NULL. */
+bool flow_is_hostile(const struct slot *s);
 /* A call says that the device is lost: fails the run if it is not, or must not be. */
 void flow_expect_lost(struct slot *s, const char *what, int error);
 /* Room on a device for what stays there until somebody gives it back: others must always find some. */

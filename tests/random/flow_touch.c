@@ -71,16 +71,38 @@ void flow_take_loss(struct region *r, uint64_t offset)
 	flow_model_mark(&r->model, offset, 1, FLOW_PAGE_LOST, 0);
 }
 
-static void after_signal(struct region *r, uint64_t offset, int number)
+/* False: a device did not give its bytes, and may give them when asked again. */
+static bool after_signal(struct region *r, uint64_t offset, int number)
 {
 	if (number != SIGBUS && !(number == SIGSEGV && (flow.config.flags & SVM_SPACE_NO_POISON)))
 		flow_fail("signal %d at %p", number, (void *)(r->addr + offset));
+	if (!is_poisoned(r, offset) && flow.config.hostile)
+		return false;
 	if (!is_poisoned(r, offset)) {
 		flow_print_events(r->addr + offset);
 		flow_fail("signal %d at %p, which is not poisoned", number,
 			  (void *)(r->addr + offset));
 	}
 	flow_take_loss(r, offset);
+	return true;
+}
+
+/* Copy one page, or less, from or to a region. False: it is lost. */
+static bool touch_region(struct region *r, uint64_t offset, void *to, const void *from,
+			 uint64_t size)
+{
+	for (unsigned int i = 0; i < 1000u; i++) {
+		int number = flow_touch(to, from, size);
+
+		if (!number)
+			return true;
+		if (after_signal(r, offset, number))
+			return false;
+		(void)svm_prefetch(flow.space, r->addr + offset, 1,
+				   (struct svm_location){ .kind = SVM_LOCATION_HOST }, NULL);
+	}
+	flow_fail("page %p is with a hostile device that does not give it",
+		  (void *)(r->addr + offset));
 }
 
 static void wrong(const struct worker *w, const struct region *r, uint64_t at, const uint8_t *bytes,
@@ -116,13 +138,10 @@ void flow_cpu_read(struct worker *w, struct region *r, uint64_t offset, uint64_t
 	uint64_t n;
 
 	for (uint64_t at = offset; at < end; at += n) {
-		int number;
-
 		n = to_next_page(at, end);
-		number = flow_touch(page, r->addr + at, n);
-		if (number)
-			after_signal(r, at, number);
-		else if (flow_model_marked(&r->model, at, 1, FLOW_PAGE_LOST))
+		if (!touch_region(r, at, page, r->addr + at, n))
+			continue;
+		if (flow_model_marked(&r->model, at, 1, FLOW_PAGE_LOST))
 			flow_fail("page %p was lost, and reads again", (void *)(r->addr + at));
 		else
 			flow_check_bytes(w, r, at, n, page, "the CPU");
@@ -137,15 +156,12 @@ void flow_cpu_write(struct worker *w, struct region *r, uint64_t offset, uint64_
 	uint64_t n;
 
 	for (uint64_t at = offset; at < end; at += n) {
-		int number;
-
 		n = to_next_page(at, end);
 		for (uint64_t i = 0; i < n; i++)
 			page[i] = flow_pattern(key, at - offset + i);
-		number = flow_touch(r->addr + at, page, n);
-		if (number)
-			after_signal(r, at, number);
-		else if (flow_model_marked(&r->model, at, 1, FLOW_PAGE_LOST))
+		if (!touch_region(r, at, r->addr + at, page, n))
+			continue;
+		if (flow_model_marked(&r->model, at, 1, FLOW_PAGE_LOST))
 			flow_fail("page %p was lost, and is written again", (void *)(r->addr + at));
 		else
 			flow_model_write(&r->model, at, n, page);

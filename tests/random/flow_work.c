@@ -69,6 +69,8 @@ static bool acquire_refused(struct slot *s, const struct work_span *spans, unsig
 
 	if (e == 0)
 		return false;
+	if (flow.config.hostile)
+		return true;
 	for (unsigned int i = 0; i < n; i++) {
 		forbidden |= spans[i].region->forbidden >> s->id & 1u;
 		never |= spans[i].region->never;
