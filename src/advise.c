@@ -600,12 +600,12 @@ static int new_prefetch(struct svm_space *space, const struct svm_prefetch_range
 	size_t n;
 	int r = add_ranges(space, ranges, n_ranges, NULL, 0, &room);
 
-	while (r == 0) {
+	while (r >= 0) {
 		r = svm_job_new(&space->ctx, NULL, SVM_CAUSE_PREFETCH, room, &job);
 		if (r < 0)
 			return r;
 		r = add_ranges(space, ranges, n_ranges, job->ranges, room, &n);
-		if (r == 0 && n <= room) {
+		if (r >= 0 && n <= room) {
 			job->n_ranges = n;
 			job->n_given = n_ranges;
 			*ret_job = job;

@@ -7,7 +7,8 @@ import sys
 import common
 from common import Figure
 
-STATES = re.compile(r"(\d+) agents, (\d+) pages[^:]*: (\d+) states[^,]*(?:\([^)]*\))?, (\d+) steps, (\d+) moments")
+# "2 agents, 2 pages: N states at rest (...), N steps, N moments checked", and the like of the requests.
+STATES = re.compile(r"(\d+ agents, \d+ pages[^:\n]*): (\d+) states[^,\n]*, (\d+) steps, (\d+) (\w+)")
 MISTAKES = 10
 
 
@@ -19,11 +20,11 @@ def figures():
     for outcome in common.in_parallel(lambda test: common.run(test, 600), explorers):
         if not outcome.good():
             common.report_failure(outcome)
-        for agents, pages, states, steps, moments in STATES.findall(outcome.text()):
-            name = f"{outcome.test.name}: {agents} agents, {pages} pages"
+        for what, states, steps, others, of in STATES.findall(outcome.text()):
+            name = f"{outcome.test.name}: {what}"
             found += [Figure(f"explore: {name}: states", int(states)),
                       Figure(f"explore: {name}: steps", int(steps)),
-                      Figure(f"explore: {name}: moments checked", int(moments))]
+                      Figure(f"explore: {name}: {of}", int(others))]
         found.append(Figure(f"explore: {outcome.test.name}: violations", 0 if outcome.good() else "found", "0",
                             outcome.good()))
 
