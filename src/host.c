@@ -908,8 +908,7 @@ int svm_host_forget(struct svm_host *host, struct svm_host_block *block,
 	return ops_of(block)->release(host, block, &stored);
 }
 
-/* Move pages that exist. addresses are those of one mapping each. */
-static int move_pages_to(void **addresses, unsigned int n, int node)
+static int ask_to_move(void **addresses, unsigned int n, int node)
 {
 	int nodes[MOVE_BATCH];
 	int status[MOVE_BATCH];
@@ -930,6 +929,18 @@ static int move_pages_to(void **addresses, unsigned int n, int node)
 			return status[i];
 	}
 	return 0;
+}
+
+/* Move pages that exist. addresses are those of one mapping each. */
+static int move_pages_to(void **addresses, unsigned int n, int node)
+{
+	int ret = ask_to_move(addresses, n, node);
+
+	/*
+	 * The second page of a huge page is called busy, because the first has put it on the list of what
+	 * is to be moved (mm/migrate.c, do_pages_move()). By now it has moved.
+	 */
+	return ret == -EBUSY ? ask_to_move(addresses, n, node) : ret;
 }
 
 /*

@@ -6,6 +6,7 @@ Each is a directory with `bzImage`, `version` (what it is, for reports), and `li
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import lzma
 import os
@@ -153,15 +154,16 @@ def fetch(suite, package, _config, work):
     names = kernel_packages(suite, package)
     print(f"vm: fetching {' '.join(names)}", flush=True)
     suite.unpack(names, work)
-    boot = os.path.join(work, "boot")
-    images = [name for name in (os.listdir(boot) if os.path.isdir(boot) else []) if name.startswith("vmlinuz-")]
-    if len(images) != 1:
-        raise Problem(f"{package} of {suite.name} has {len(images)} kernels where one was expected")
-    release = images[0].removeprefix("vmlinuz-")
-    os.rename(os.path.join(boot, images[0]), os.path.join(work, "bzImage"))
-    # Debian 13 and later unpack to /usr/lib alone.
+    # Debian 13 and later unpack to /usr/lib alone, and kernels of Linux 7 are beside their modules.
     if not os.path.isdir(os.path.join(work, "lib")):
         os.rename(os.path.join(work, "usr", "lib"), os.path.join(work, "lib"))
+    images = glob.glob(f"{work}/boot/vmlinuz-*") + glob.glob(f"{work}/lib/modules/*/vmlinuz")
+    if len(images) != 1:
+        raise Problem(f"{package} of {suite.name} has {len(images)} kernels where one was expected")
+    release = os.path.basename(images[0]).removeprefix("vmlinuz-")
+    if release == "vmlinuz":
+        release = os.path.basename(os.path.dirname(images[0]))
+    os.rename(images[0], os.path.join(work, "bzImage"))
     subprocess.run(["depmod", "-b", work, release], check=True)
     version = suite.show(package)["Version"]
     finish(work, f"{release} (Debian {version})")
