@@ -1258,7 +1258,8 @@ int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, un
 				add_test(&cases[i], fixture_devices[d], NULL);
 		for (unsigned int v = 0;
 		     v < fixture_n_variants && (cases[i].over & FIXTURE_VARIANTS); v++)
-			add_test(&cases[i], NULL, &fixture_variants[v]);
+			if (v == 0 || fixture_soft() || !fixture_is_quick())
+				add_test(&cases[i], NULL, &fixture_variants[v]);
 	}
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);

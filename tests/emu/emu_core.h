@@ -123,6 +123,7 @@ struct emu_device {
 	uint64_t wedge_at, unplug_at;
 	_Atomic uint64_t n_ioctls;
 	_Atomic uint64_t n_by_nr[256];
+	_Atomic uint64_t most_jobs; /* unfinished at a time, on one engine queue */
 	void *priv;
 };
 

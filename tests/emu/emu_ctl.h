@@ -19,6 +19,8 @@ EMU_CTL void emu_ctl_wedge(int device, bool on);
 EMU_CTL void emu_ctl_unplug(int device, bool on);
 /* Ioctls seen so far, all (nr -1) or of one number. */
 EMU_CTL uint64_t emu_ctl_ioctls(int device, int nr);
+/* The most jobs of one engine queue that were unfinished at a time. */
+EMU_CTL uint64_t emu_ctl_most_jobs(int device);
 EMU_CTL uint64_t emu_ctl_strict_count(void);
 /* The calling thread is in one of the emulator's ioctls: what it does there is the kernel's doing. */
 EMU_CTL bool emu_ctl_in_ioctl(void);

@@ -774,6 +774,12 @@ EMU_EXPORT bool emu_ctl_in_ioctl(void)
 	return in_ioctl;
 }
 
+EMU_EXPORT uint64_t emu_ctl_most_jobs(int device)
+{
+	return device >= 0 && device < emu.n_devices ? atomic_load(&emu.devices[device].most_jobs)
+						     : 0;
+}
+
 EMU_EXPORT uint64_t emu_ctl_strict_count(void)
 {
 	return atomic_load(&emu.n_strict);

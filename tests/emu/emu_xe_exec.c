@@ -392,6 +392,16 @@ static void exec_release(struct emu_job *job)
 	emu_free(ej);
 }
 
+/* How deep programs queue, for emu_ctl_most_jobs(). */
+static void note_jobs(struct emu_xe_queue *q)
+{
+	uint64_t n = emu_queue_length(&q->q);
+	uint64_t most = atomic_load(&q->dev->most_jobs);
+
+	while (n > most && !atomic_compare_exchange_weak(&q->dev->most_jobs, &most, n))
+		;
+}
+
 static int submit(struct emu_xe_queue *q, const struct emu_xe_exec *a, const uint64_t *batch,
 		  struct emu_xe_syncs *syncs)
 {
@@ -421,6 +431,8 @@ static int submit(struct emu_xe_queue *q, const struct emu_xe_exec *a, const uin
 	if (r < 0) {
 		emu_fence_signal(done, r);
 		emu_job_drop(&ej->job);
+	} else {
+		note_jobs(q);
 	}
 	emu_fence_unref(done);
 	return r;
