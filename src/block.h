@@ -76,8 +76,9 @@ struct svm_request {
 	bool write;
 	bool served; /* a transition ran for it */
 	bool waits_for_space;
-	bool converts; /* ACCESS: all came home so that the block can become shared */
-	bool place;    /* ACCESS by the CPU: pages go to numa_node */
+	bool converts;	   /* ACCESS: all came home so that the block can become shared */
+	bool must_convert; /* ... and waits for who holds it: its pages may not move instead */
+	bool place;	   /* ACCESS by the CPU: pages go to numa_node */
 	bool placed;
 	int numa_node;
 	uint32_t n_again;	 /* times that the address space was changing */

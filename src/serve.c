@@ -795,12 +795,14 @@ static enum verdict serve_group(struct svm_request *request, unsigned int page,
 			return start_convert(request, ret_t);
 		if (request->flags & SVM_REQUEST_TO_HOST)
 			return done(request, -ENOSPC); /* which is why it was asked for */
-		if (may_move_instead(request, range))
+		if (may_move_instead(request, range)) {
 			action.mode = SVM_COH_MIGRATE;
-		else if (svm_mask_empty(&block->coh.poisoned))
+		} else if (svm_mask_empty(&block->coh.poisoned)) {
+			request->must_convert = true;
 			return start_convert(request, ret_t); /* who holds it gives it back */
-		else
+		} else {
 			return done(request, -ENOLINK);
+		}
 	}
 	if (has_to_nap(request, at, action.mode, now))
 		return VERDICT_WAIT;
@@ -878,7 +880,8 @@ static enum verdict serve_access(struct svm_request *request, struct svm_transit
 	if (svm_mask_run(&request->left, &page) == 0)
 		return access_done(request, ret_t);
 	/* Before another part of the request takes away what just came home for it. */
-	if (request->converts && block->host.kind == SVM_HOST_PRIVATE && may_convert(block))
+	if (request->converts && block->host.kind == SVM_HOST_PRIVATE &&
+	    (may_convert(block) || (request->must_convert && svm_mask_empty(&block->coh.poisoned))))
 		return start_convert(request, ret_t);
 	return serve_group(request, page, ret_t);
 }

@@ -98,6 +98,38 @@ static void one_block_may_have_both(struct svm_fixture *f)
 	fixture_check(p, 8 * PAGE, 2);
 }
 
+/* ... and where its neighbour must not move, but another page of the block is held for a while. */
+static void one_block_waits_for_its_holder(struct svm_fixture *f)
+{
+	struct svm_advice advice = { .kind = SVM_ADVICE_MIGRATION, .value = SVM_MIGRATE_NEVER };
+	struct svm_access_range range = { .size = 8 * PAGE, .access = SVM_ACCESS_WRITE };
+	struct svm_access *access;
+	struct svm_device *device;
+	struct svm_fence *ready;
+	uint64_t before;
+	char *p;
+
+	fixture_space(f, NULL);
+	device = open_holder(f);
+	if (!fixture_has(device, SVM_CAP_HOST_ALIAS))
+		return; /* refused, which is not what this is about */
+	p = fixture_alloc(f, BLOCK, 0);
+	fixture_fill(p, BLOCK, 1);
+	range.addr = p;
+	assert_int_equal(svm_advise(f->space, p + 4 * PAGE, PAGE, &advice, 1, NULL), 0);
+	assert_int_equal(svm_host_acquire(f->space, p + 100 * PAGE, PAGE, SVM_ACCESS_WRITE, 0), 0);
+	assert_int_equal(svm_acquire(device, &range, 1, 0, &access, &ready), 0);
+	before = fixture_stats(f).transitions;
+	(void)svm_fence_wait(ready, 50000000);
+	/* It waits: nothing is moved to and fro meanwhile. */
+	assert_in_range(fixture_stats(f).transitions - before, 0, 10);
+	assert_int_equal(svm_host_release(f->space, p + 100 * PAGE, PAGE, SVM_ACCESS_WRITE), 0);
+	(void)svm_fence_wait(ready, -1);
+	svm_fence_unref(ready);
+	assert_int_equal(svm_release(access, NULL), 0);
+	fixture_check(p, BLOCK, 1);
+}
+
 static void ready_fence_says_when(struct svm_fixture *f)
 {
 	struct svm_access_range ranges[2];
@@ -716,6 +748,7 @@ int main(int argc, char **argv)
 	static const struct svm_fixture_case cases[] = {
 		FIXTURE_CASE(acquired_memory_is_bound, FIXTURE_BOTH),
 		FIXTURE_CASE(one_block_may_have_both, FIXTURE_BOTH),
+		FIXTURE_CASE(one_block_waits_for_its_holder, FIXTURE_DEVICES),
 		FIXTURE_CASE(ready_fence_says_when, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_1_readers_share, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_2_cpu_touch_waits_for_release, FIXTURE_BOTH),
