@@ -112,7 +112,7 @@ static const struct op ops[] = {
 	{ "advise", advise, 0 },
 	{ "residency", residency, 0 },
 	{ "pointer", pointer, 300 },
-	{ "pointer-to-allocs", pointer_to_alloc, 300 },
+	{ "pointer-to-allocs", pointer_to_alloc, 0 },
 };
 #define N_OP_KINDS (sizeof(ops) / sizeof(ops[0]))
 

@@ -266,7 +266,7 @@ static void measure_blocks(const char *what, void (*work)(enum bench_storage sto
 	struct counts own;
 
 	count(work, storage, n, &own);
-	report(what, storage, "read", reads(&own), NAN, n, BENCH_VALUE_MAX, 1);
+	report(what, storage, "read", reads(&own), NAN, n, BENCH_INFO, 0);
 	report(what, storage, "ioctl", own.n[SYS_ioctl], NAN, n, BENCH_INFO, 0);
 	report(what, storage, "memory", memory_calls(&own), NAN, n, BENCH_INFO, 0);
 	report(what, storage, "all", total(&own), NAN, n, BENCH_INFO, 0);
