@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -61,6 +64,10 @@ static uint8_t *map_plain(uint64_t size, int flags)
 	if (start > all)
 		assert_int_equal(munmap(all, (size_t)(start - all)), 0);
 	assert_int_equal(munmap(start + size, (size_t)(all + BLOCK - start)), 0);
+#ifdef __SANITIZE_ADDRESS__
+	/* A thread that has ended may have had its stack here. */
+	__asan_unpoison_memory_region(start, size);
+#endif
 	return start;
 }
 
