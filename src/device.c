@@ -36,7 +36,6 @@ static int known_error(int error)
 	case -ENOMEM:
 	case -ENOSPC:
 	case -ENODEV:
-	case -EINVAL:
 	case -EOPNOTSUPP:
 		return error;
 	default:

@@ -329,7 +329,7 @@ static void a_dead_device_refuses_for_being_lost(void **state)
 /* Errors that mean something else to callers are not for a backend to say. */
 static void strange_errors_are_input_output_errors(void **state)
 {
-	static const int errors[] = { -EINTR, -ETIMEDOUT, -EBUSY, -ECHILD, -EPERM };
+	static const int errors[] = { -EINTR, -ETIMEDOUT, -EBUSY, -ECHILD, -EPERM, -EINVAL };
 	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
 	struct svm_point point;
 
