@@ -18,8 +18,6 @@
 
 #define UNTOUCHED ((void *)(uintptr_t)0x5afe5afe)
 
-extern char **environ;
-
 struct objects {
 	struct svm_space *space;
 	struct svm_device *device;
