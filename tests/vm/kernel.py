@@ -99,18 +99,18 @@ def get(name, entry, refresh=False):
     cache = cache_directory()
     config = os.path.join(HERE, entry["config"]) if "config" in entry else None
     known = os.path.join(cache, f"{name}.is")
+    # Without the lock first: what is there need not wait for what another run fetches or builds.
+    if not refresh and is_complete(directory_of(cache, name, read_source(known), config)):
+        return Kernel(directory_of(cache, name, read_source(known), config))
     with locked(cache):
-        source = None
-        if os.path.exists(known) and not refresh:
-            with open(known, encoding="utf-8") as file:
-                source = file.read().split()
+        source = None if refresh else read_source(known)
         suites = entry["suites"].split()
         if not source:
             print(f"vm: looking for kernel {name} in {' '.join(suites)}", flush=True)
             suite, fields = packages.newest(suites, entry["package"], cache)
             source = [suite.name, fields["Version"]]
-        directory = os.path.join(cache, "kernels", directory_name(name, source, config))
-        if not os.path.exists(os.path.join(directory, "version")):
+        directory = directory_of(cache, name, source, config)
+        if not is_complete(directory):
             work = directory + ".new"
             shutil.rmtree(work, ignore_errors=True)
             os.makedirs(work)
@@ -124,12 +124,28 @@ def get(name, entry, refresh=False):
     return Kernel(directory)
 
 
-def directory_name(name, source, config):
+def read_source(known):
+    """Suite and version of the kernel that was chosen before, or None."""
+    try:
+        with open(known, encoding="utf-8") as file:
+            return file.read().split()
+    except OSError:
+        return None
+
+
+def is_complete(directory):
+    return directory is not None and os.path.exists(os.path.join(directory, "version"))
+
+
+def directory_of(cache, name, source, config):
+    """Where a kernel is kept: its name says what it was made from."""
+    if not source:
+        return None
     text = " ".join(source)
     if config:
         with open(config, encoding="utf-8") as file:
             text += f" {RECIPE} {file.read()}"
-    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return os.path.join(cache, "kernels", f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
 
 # ---- Debian's own -----------------------------------------------------------------------------
@@ -145,7 +161,7 @@ def kernel_packages(suite, package):
         if not fields or name in found:
             continue
         found.append(name)
-        queue += re.findall(r"\blinux-(?:image|binary|modules)-[\w.+-]+", fields.get("Depends", ""))
+        queue += re.findall(r"\blinux-(?:image|binary|modules|base)-[\w.+-]+", fields.get("Depends", ""))
     return found
 
 
