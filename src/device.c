@@ -37,6 +37,7 @@ static int known_error(int error)
 	case -ENOSPC:
 	case -ENODEV:
 	case -EOPNOTSUPP:
+	case -EACCES: /* a hint forbids it: told to the device with fault_done(), and told back */
 		return error;
 	default:
 		return -EIO;
