@@ -197,7 +197,7 @@ static __attribute__((constructor)) void read_devices(void)
 		fixture_devices[fixture_n_devices++] = name;
 	if (fixture_n_devices == 0 || strlen(given) >= sizeof(names)) {
 		(void)fprintf(stderr, "fixture: SVM_TEST_DEVICES: no names, or too long\n");
-		_exit(99);
+		_exit(2);
 	}
 }
 
@@ -241,7 +241,7 @@ static const struct svm_fixture_variant *default_variant(void)
 		if (strcmp(fixture_variants[i].name, name) == 0)
 			return &fixture_variants[i];
 	(void)fprintf(stderr, "fixture: SVM_TEST_VARIANT=%s is none of the variants\n", name);
-	_exit(99);
+	_exit(2);
 }
 
 /* ---- Counting --------------------------------------------------------------------------------- */

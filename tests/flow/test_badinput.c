@@ -188,7 +188,7 @@ static void space_options(struct svm_fixture *fixture)
 	o.size = sizeof(o) + 8;
 	create_refused(&o, EINVAL);
 	o = good;
-	o.flags = 1u << 6;
+	o.flags = 1u << 31;
 	create_refused(&o, EINVAL);
 	o.flags = 1u << 31;
 	create_refused(&o, EINVAL);
