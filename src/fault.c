@@ -173,16 +173,12 @@ static struct svm_block *bring(struct svm_ctx *ctx, const struct svm_alloc *allo
  * The CPU touches block after block: what a device holds of the next ones is brought while it is busy with this
  * one. The copies overlap with its work and with each other's waits, and most of the faults do not happen.
  */
-static void read_ahead(struct svm_ctx *ctx, uint64_t addr)
+static void read_ahead(struct svm_ctx *ctx, uint64_t addr, uint64_t start, uint32_t n)
 {
 	struct svm_block *blocks[SVM_STREAM_WINDOW];
 	const struct svm_range *range;
 	uint32_t n_blocks = 0;
-	uint64_t start;
-	uint32_t n = svm_streams_fault(&ctx->streams, svm_align_down(addr, SVM_BLOCK_SIZE), &start);
 
-	if (n == 0)
-		return;
 	svm_rwlock_read(&ctx->tree_lock);
 	range = svm_range_find(ctx, addr);
 	for (uint32_t i = 0; i < n && range; i++) {
@@ -304,14 +300,22 @@ static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool u
 
 static void handle_message(struct svm_ctx *ctx, const struct uffd_msg *message)
 {
+	uint64_t ahead = 0;
 	uint64_t flags;
+	uint64_t addr;
+	uint32_t n;
 
 	switch (message->event) {
 	case UFFD_EVENT_PAGEFAULT:
 		flags = message->arg.pagefault.flags;
-		cpu_fault(ctx, page_of(message->arg.pagefault.address),
+		addr = page_of(message->arg.pagefault.address);
+		/* Noted before it is served: the next fault of a thread that goes on may be another service thread's, and
+		 * a stream is told by the order. */
+		n = svm_streams_fault(&ctx->streams, svm_align_down(addr, SVM_BLOCK_SIZE), &ahead);
+		cpu_fault(ctx, addr,
 			  (flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0);
-		read_ahead(ctx, page_of(message->arg.pagefault.address));
+		if (n != 0)
+			read_ahead(ctx, addr, ahead, n);
 		break;
 	case UFFD_EVENT_REMOVE:
 		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, false);
