@@ -37,6 +37,12 @@ static void wait_for_host(struct svm_fixture *f, const char *addr, uint32_t flag
 {
 	while ((fixture_page(f, addr).flags & (SVM_PAGE_HOST | flags)) != (SVM_PAGE_HOST | flags))
 		(void)sched_yield();
+	/* The record comes before the mapping. What is asked for now waits until the block is at rest. */
+	if (flags)
+		assert_int_equal(svm_prefetch(f->space, (char *)(uintptr_t)addr, PAGE,
+					      (struct svm_location){ .kind = SVM_LOCATION_HOST },
+					      NULL),
+				 0);
 }
 
 static void the_next_blocks_come_unasked(struct svm_fixture *f)
