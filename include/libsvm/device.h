@@ -158,10 +158,11 @@ int svm_release(struct svm_access *access, struct svm_fence *done);
  * Copy size bytes from src to dst, or fill dst with size bytes of value, by the device's engine,
  * through shared addresses: the spans are acquired, the work runs after wait (may be NULL), and they
  * are released at its end, which is *ret_done (may be NULL: then the call waits). The spans must
- * not overlap. Works on any byte alignment. Native devices also take system memory, where the process's
+ * not overlap. Works on any byte alignment, but for Intel GPUs of the generations TGL, DG1, DG2 and MTL, whose engine
+ * moves units of 4 bytes: addresses and size are multiples of 4 there. Native devices also take system memory, where the process's
  * own rights hold: what is not mapped so fails with the driver's error.
  *
- * Errors: as svm_acquire(); -EOPNOTSUPP (no SVM_CAP_WORK); -EINVAL (overlap).
+ * Errors: as svm_acquire(); -EOPNOTSUPP (no SVM_CAP_WORK, or an alignment the engine lacks); -EINVAL (overlap).
  */
 int svm_device_copy(struct svm_device *device, void *dst, const void *src, uint64_t size,
 		    struct svm_fence *wait, struct svm_fence **ret_done);
