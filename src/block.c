@@ -188,6 +188,19 @@ void svm_block_remove_device(struct svm_block *block, struct svm_block_device *e
 	svm_pool_put(&block->ctx->block_device_pool, entry);
 }
 
+void svm_block_correct_cpu(struct svm_block *block, const struct svm_mask *pages)
+{
+	struct svm_mask gone = *pages;
+
+	svm_mask_and(&block->cpu.map_r, &block->host.cpu);
+	svm_mask_and(&block->cpu.map_w, &block->host.cpu);
+	svm_mask_andnot(&block->cpu.map_w, &block->host.cpu_ro);
+	/* Nor does the host hold those for which there is no memory any more. */
+	svm_mask_andnot(&gone, &block->host.cpu);
+	svm_mask_andnot(&gone, &block->host.back);
+	svm_mask_andnot(&block->cpu.res, &gone);
+}
+
 void svm_block_check(const struct svm_block *block)
 {
 #ifdef SVM_DEBUG

@@ -142,6 +142,9 @@ struct svm_block_device *svm_block_add_device(struct svm_block *block, struct sv
 /* LOCKING: block. Forget a device: it holds and maps nothing; its chunk is freed. */
 void svm_block_remove_device(struct svm_block *block, struct svm_block_device *entry);
 
+/* LOCKING: block. The host could not map all of pages for the CPU: the record keeps what is so. */
+void svm_block_correct_cpu(struct svm_block *block, const struct svm_mask *pages);
+
 /* LOCKING: block. Abort (SVM_DEBUG) if an invariant is broken. */
 void svm_block_check(const struct svm_block *block);
 

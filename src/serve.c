@@ -1345,16 +1345,13 @@ static bool begin_grant(struct svm_block *block, const struct svm_range *range, 
 }
 
 /* LOCKING: none. The grant has been tried; who came meanwhile is served. */
-static void end_grant(struct svm_block *block, int error)
+static void end_grant(struct svm_block *block, const struct svm_mask *pages, int error)
 {
 	bool waited_for;
 
 	svm_lock(&block->lock);
-	if (error < 0) {
-		svm_mask_and(&block->cpu.map_r, &block->host.cpu);
-		svm_mask_and(&block->cpu.map_w, &block->host.cpu);
-		svm_mask_andnot(&block->cpu.map_w, &block->host.cpu_ro);
-	}
+	if (error < 0)
+		svm_block_correct_cpu(block, pages);
 	block->busy = false;
 	waited_for = !svm_list_empty(&block->queue);
 	block->n_runners += waited_for;
@@ -1387,7 +1384,7 @@ bool svm_block_grant(struct svm_ctx *ctx, uint64_t addr)
 	svm_trace_count(&ctx->trace, SVM_COUNT_TRANSITIONS, 1);
 	atomic_fetch_add_explicit(&ctx->generation, 1u, memory_order_relaxed);
 	r = svm_host_grant(&ctx->host, &block->host, &pages, true);
-	end_grant(block, r);
+	end_grant(block, &pages, r);
 	return r == 0;
 }
 

@@ -617,18 +617,9 @@ static void map_cpu(struct svm_transition *t)
 	if (r == 0 && !svm_mask_empty(&read_only))
 		r = svm_host_grant(host, hb, &read_only, false);
 	if (r < 0) {
-		struct svm_mask writable = hb->cpu;
-		struct svm_mask gone = t->step.map;
-
-		svm_mask_andnot(&writable, &hb->cpu_ro);
 		note_status(t, r);
 		svm_lock(&t->block->lock);
-		svm_mask_and(&t->block->cpu.map_r, &hb->cpu);
-		svm_mask_and(&t->block->cpu.map_w, &writable);
-		/* Nor does it hold those for which there is no memory any more. */
-		svm_mask_andnot(&gone, &hb->cpu);
-		svm_mask_andnot(&gone, &hb->back);
-		svm_mask_andnot(&t->block->cpu.res, &gone);
+		svm_block_correct_cpu(t->block, &t->step.map);
 		svm_unlock(&t->block->lock);
 	}
 }

@@ -518,6 +518,31 @@ static void memory_beside_a_hole_can_be_touched(struct svm_fixture *f)
 	}
 }
 
+/* Pages of a hole that came home from a device are in nobody's memory once that has been noticed. */
+static void a_hole_is_noticed_once(struct svm_fixture *f)
+{
+	struct svm_device *device;
+	uint8_t *map;
+
+	fixture_space(f, NULL);
+	map = map_memory(64 * KIB);
+	fixture_fill(map, 64 * KIB, 5);
+	assert_int_equal(svm_register(f->space, map, 64 * KIB, 0), 0);
+	assert_int_equal(munmap(map + 4 * PAGE, 4 * PAGE), 0);
+	for (unsigned int round = 0; round < 3; round++) {
+		device = fixture_open(f, f->device);
+		assert_int_equal(svm_prefetch(f->space, map, round ? 4 * PAGE : 64 * KIB,
+					      svm_device_location(device), NULL),
+				 0);
+		assert_int_equal(svm_device_close(device), 0);
+		fixture_check(map, 4 * PAGE, 5);
+	}
+	assert_int_equal(*(uint64_t *)(void *)(map + 8 * PAGE), fixture_word(5, 8 * PAGE / 8));
+	assert_int_equal(svm_unregister(f->space, map, 64 * KIB), 0);
+	fixture_space_end(f);
+	munmap(map, 64 * KIB);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
@@ -537,6 +562,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(device_opened_later, FIXTURE_VARIANTS),
 		FIXTURE_CASE(every_kind_of_device, FIXTURE_DEVICES),
 		FIXTURE_CASE(memory_beside_a_hole_can_be_touched, FIXTURE_BOTH),
+		FIXTURE_CASE(a_hole_is_noticed_once, FIXTURE_BOTH),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
