@@ -88,7 +88,7 @@ static int make_room(struct svm_ctx *ctx, uintptr_t *slot)
 	if (old) {
 		list->starts = old->starts;
 		list->n = old->n;
-		memcpy(list->allocs, old->allocs, old->n * sizeof(old->allocs[0]));
+		memcpy(list->allocs, old->allocs, old->n * sizeof(struct svm_alloc *));
 		svm_pool_put(&ctx->owner_pools[old->size], old);
 	}
 	list->size = size;
@@ -109,7 +109,7 @@ static int add_to_list(struct svm_ctx *ctx, struct svm_alloc *alloc)
 	list = list_of(*slot);
 	at = n_up_to(list, page);
 	memmove(&list->allocs[at + 1u], &list->allocs[at],
-		(list->n - at) * sizeof(list->allocs[0]));
+		(list->n - at) * sizeof(struct svm_alloc *));
 	list->allocs[at] = alloc;
 	list->n++;
 	svm_mask_set(&list->starts, page);
@@ -128,7 +128,7 @@ static void remove_from_list(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 	at = n_up_to(list, page) - 1u;
 	list->n--;
 	memmove(&list->allocs[at], &list->allocs[at + 1u],
-		(list->n - at) * sizeof(list->allocs[0]));
+		(list->n - at) * sizeof(struct svm_alloc *));
 	svm_mask_clear(&list->starts, page);
 	if (list->n > 0)
 		return;

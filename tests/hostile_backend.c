@@ -525,7 +525,7 @@ void hostile_plug(void)
 	if (own_backends)
 		return;
 	own_backends = svm_backends;
-	for (; own_backends[n] && n < 14; n++)
+	for (; n < 14 && own_backends[n]; n++)
 		list[n] = own_backends[n];
 	list[n] = &hostile_ops;
 	svm_backends = list;

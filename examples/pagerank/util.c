@@ -15,6 +15,7 @@ int complain(int err, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
+	// NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is set, the line before
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
 	fflush(stdout); /* or the two streams mix up when both go to one file */

@@ -47,6 +47,7 @@ static uint64_t count_prefetch(struct svm_fixture *f, uint8_t *data, struct svm_
 static void a_gigabyte_takes_few_ioctls(struct svm_fixture *f)
 {
 	struct svm_location host = { .kind = SVM_LOCATION_HOST };
+	const uint64_t n_blocks = SIZE / BLOCK;
 	struct svm_device *device;
 	uint8_t *data;
 	uint64_t there;
@@ -61,10 +62,10 @@ static void a_gigabyte_takes_few_ioctls(struct svm_fixture *f)
 	home = count_prefetch(f, data, host);
 	check_marks(data, 1);
 	print_message("per block of 2 MiB: %.2f ioctls there, %.2f home; %llu batches under way\n",
-		      (double)there / (double)(SIZE / BLOCK), (double)home / (double)(SIZE / BLOCK),
+		      (double)there / (double)n_blocks, (double)home / (double)n_blocks,
 		      (unsigned long long)emu.most_jobs(0));
-	assert_true(there <= 3 * (SIZE / BLOCK));
-	assert_true(home <= 3 * (SIZE / BLOCK));
+	assert_true(there <= 3 * n_blocks);
+	assert_true(home <= 3 * n_blocks);
 	assert_int_equal(emu.most_jobs(0), 2);
 }
 

@@ -758,7 +758,7 @@ static void other_events(const struct state *from)
 			arrive(&s, "the block learns of a loss");
 		}
 	}
-	for (uint8_t hints = 0; hints < x.set.n_hints; hints++) {
+	for (unsigned int hints = 0; hints < x.set.n_hints; hints++) {
 		if (hints == from->hints)
 			continue;
 		s = *from;

@@ -47,18 +47,22 @@ struct figure {
 static struct figure figures[MAX_FIGURES];
 static size_t n_figures;
 
+void bench_fail(int error, const char *what)
+{
+	fprintf(stderr, "svm-bench: %s: %s\n", what, strerror(error));
+	exit(EXIT_FAILURE);
+}
+
 void bench_check(int64_t ret, const char *what)
 {
-	if (ret >= 0)
-		return;
-	fprintf(stderr, "svm-bench: %s: %s\n", what, strerror((int)-ret));
-	exit(EXIT_FAILURE);
+	if (ret < 0)
+		bench_fail((int)-ret, what);
 }
 
 void bench_check_errno(int64_t ret, const char *what)
 {
 	if (ret < 0)
-		bench_check(-errno, what);
+		bench_fail(errno, what);
 }
 
 void bench_note(const char *format, ...)

@@ -56,7 +56,9 @@ void bench_compare(const char *name, const char *unit, const struct bench_series
 /* A line about what could not be measured here, and why: nothing is silently left out. */
 void bench_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* End the program with one line if ret is negative: without its set-up there is nothing to measure. */
+/* End the program with one line: without its set-up there is nothing to measure. error is an errno. */
+void bench_fail(int error, const char *what) __attribute__((noreturn));
+/* The same if ret is negative, as the library returns it. */
 void bench_check(int64_t ret, const char *what);
 /* The same for calls that set errno. */
 void bench_check_errno(int64_t ret, const char *what);

@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -70,7 +71,7 @@ static void measure(const struct bench *bench, enum bench_storage storage, enum 
 	struct part warm_up = { 0 };
 
 	if (!samples)
-		bench_check(-1, "no memory for samples");
+		bench_fail(ENOMEM, "no memory for samples");
 	bench_bind(cpus[0]);
 	for (unsigned int round = 0; round <= bench->rounds; round++) {
 		touch_all(raw + round * slice, samples, n, round ? &raw_part : &warm_up);

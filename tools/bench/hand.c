@@ -84,7 +84,7 @@ void hand_start(struct hand_device *device, const struct graph *graph)
 	device->control = mmap(NULL, sizeof(*device->control), PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (device->control == MAP_FAILED)
-		bench_check(-errno, "job: mmap");
+		bench_fail(errno, "job: mmap");
 	device->pid = fork();
 	bench_check_errno(device->pid, "job: fork");
 	if (device->pid == 0)

@@ -63,7 +63,7 @@ static uint64_t switches(void)
 	DIR *dir = opendir("/proc");
 
 	if (!dir)
-		bench_check(-errno, "/proc");
+		bench_fail(errno, "/proc");
 	while ((entry = readdir(dir)) != NULL) {
 		long pid = strtol(entry->d_name, NULL, 10);
 		char path[64];

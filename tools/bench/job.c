@@ -12,6 +12,7 @@
 #include "../../examples/pagerank/rank.h"
 #include "../../examples/pagerank/scan.h"
 #include "../../examples/pagerank/session.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,12 +34,12 @@ static void read_result(struct job *job, const struct graph *graph, const double
 	if (!job->expected) {
 		job->expected = malloc(size);
 		if (!job->expected)
-			bench_check(-1, "job: no memory");
+			bench_fail(ENOMEM, "job: no memory");
 		memcpy(job->expected, rank, size);
 		job->n_nodes = graph->n_nodes;
 	}
 	if (graph->n_nodes != job->n_nodes || memcmp(rank, job->expected, size) != 0)
-		bench_check(-1, "job: the results differ");
+		bench_fail(EIO, "job: the results differ");
 }
 
 static double ms_since(uint64_t start)

@@ -16,7 +16,7 @@ static char *reserve(uint64_t size)
 	uint64_t before;
 
 	if (map == MAP_FAILED)
-		bench_check(-errno, "no room in the address space");
+		bench_fail(errno, "no room in the address space");
 	before = BLOCK - 1 - ((uintptr_t)map - 1) % BLOCK;
 	if (before)
 		munmap(map, before);
@@ -31,7 +31,7 @@ char *bench_map(uint64_t size, bool huge)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
 	if (map == MAP_FAILED)
-		bench_check(-errno, "no memory for a baseline");
+		bench_fail(errno, "no memory for a baseline");
 	/* Refused only by kernels without huge pages. */
 	(void)madvise(map, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	return map;
@@ -43,7 +43,7 @@ char *bench_map_fd(int fd, uint64_t size)
 		mmap(reserve(size), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 
 	if (map == MAP_FAILED)
-		bench_check(-errno, "no memory for a baseline");
+		bench_fail(errno, "no memory for a baseline");
 	return map;
 }
 
@@ -86,7 +86,7 @@ uint64_t bench_huge_bytes(const void *map, uint64_t size)
 	char line[512];
 
 	if (!file)
-		bench_check(-errno, "/proc/self/smaps");
+		bench_fail(errno, "/proc/self/smaps");
 	while (fgets(line, sizeof(line), file)) {
 		unsigned long long start;
 		unsigned long long end;
@@ -109,7 +109,7 @@ uint64_t bench_status_kb(const char *key)
 	char line[256];
 
 	if (!file)
-		bench_check(-errno, "/proc/self/status");
+		bench_fail(errno, "/proc/self/status");
 	while (fgets(line, sizeof(line), file))
 		if (strncmp(line, key, length) == 0 && line[length] == ':')
 			(void)sscanf(line + length + 1, "%llu", &kb);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "bench.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 struct svm_space *bench_space(const struct svm_space_options *options)
@@ -18,7 +19,7 @@ struct svm_device *bench_device(struct svm_space *space, uint64_t size, const ch
 
 	/* Some blocks more than asked for: nothing is to be evicted. */
 	snprintf(name, sizeof(name), "soft:memory=%lluM%s",
-		 (unsigned long long)(size / MIB / 2 * 2 + 64), more_options);
+		 (unsigned long long)size / MIB / 2 * 2 + 64, more_options);
 	bench_check(svm_device_open(space, name, &device), "cannot open a soft device");
 	return device;
 }
@@ -38,7 +39,7 @@ void bench_prefetch(struct svm_space *space, char *map, uint64_t size, struct sv
 
 	bench_check(svm_prefetch(space, map, size, to, &result), "prefetch");
 	if (result.failed || result.skipped_pinned)
-		bench_check(-1, "a prefetch left pages behind");
+		bench_fail(EIO, "a prefetch left pages behind");
 }
 
 char *bench_alloc_unmapped(struct svm_space *space, enum bench_storage storage, uint64_t size)

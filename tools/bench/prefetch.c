@@ -5,6 +5,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +111,7 @@ static void measure_small(const struct bench *bench)
 	struct bench_series large_back = { 0 };
 
 	if (!ranges)
-		bench_check(-1, "no memory for ranges");
+		bench_fail(ENOMEM, "no memory for ranges");
 	for (size_t i = 0; i < n; i++) {
 		ranges[i].addr = bench_alloc(space, BENCH_PRIVATE, SMALL_SIZE);
 		ranges[i].size = SMALL_SIZE;

@@ -7,6 +7,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,7 +135,7 @@ static void set_up(struct map *map, size_t n_ranges, size_t n_ops)
 	map->starts = calloc(n_ranges, sizeof(*map->starts));
 	map->allocs = calloc(n_ranges, sizeof(*map->allocs));
 	if (!map->starts || !map->allocs)
-		bench_check(-1, "no memory for addresses");
+		bench_fail(ENOMEM, "no memory for addresses");
 	for (size_t i = 0; i < n_ranges; i++)
 		map->starts[i] = (uintptr_t)map->base + i * RANGE_PAGES * PAGE;
 	cut(map);

@@ -120,7 +120,7 @@ struct bench_raw *bench_raw_start(enum bench_storage storage, uint64_t size, int
 	struct uffdio_register reg;
 
 	if (!raw)
-		bench_check(-ENOMEM, "raw loop");
+		bench_fail(ENOMEM, "raw loop");
 	*raw = (struct bench_raw){ .storage = storage,
 				   .size = size,
 				   .memfd = -1,

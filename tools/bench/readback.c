@@ -7,6 +7,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,7 +49,7 @@ static double timed_read(const char *map, uint64_t size, uint64_t start)
 	double seconds = (double)(bench_now() - start) / 1e9;
 
 	if (sum != n + PAGE * (n * (n - 1) / 2))
-		bench_check(-1, "readback: wrong bytes");
+		bench_fail(EIO, "readback: wrong bytes");
 	return (double)size / GIB / seconds;
 }
 

@@ -141,7 +141,7 @@ static void follow(pid_t child)
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)child);
 	dir = opendir(path);
 	if (!dir)
-		bench_check(-errno, path);
+		bench_fail(errno, path);
 	while ((entry = readdir(dir)) != NULL) {
 		pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
 
@@ -176,7 +176,7 @@ static void follow_to_end(pid_t child, struct counts *counts)
 			if (tid != child)
 				continue;
 			if (!WIFEXITED(status) || WEXITSTATUS(status))
-				bench_check(-1, "syscalls: the child failed");
+				bench_fail(EIO, "syscalls: the child failed");
 			return;
 		}
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80))
@@ -204,7 +204,7 @@ static void count(void (*work)(enum bench_storage storage, uint64_t n), enum ben
 	}
 	while (!atomic_load(&shared->ready)) {
 		if (waitpid(child, NULL, WNOHANG) != 0)
-			bench_check(-1, "syscalls: the child failed");
+			bench_fail(EIO, "syscalls: the child failed");
 		nap();
 	}
 	follow(child);
@@ -280,7 +280,7 @@ void bench_syscalls(const struct bench *bench)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (shared == MAP_FAILED)
-		bench_check(-errno, "mmap");
+		bench_fail(errno, "mmap");
 	for (int storage = BENCH_PRIVATE; storage <= BENCH_SHARED; storage++) {
 		measure_faults((enum bench_storage)storage, n_faults);
 		measure_blocks("stream", own_stream, (enum bench_storage)storage, n_blocks);
