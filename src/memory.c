@@ -318,8 +318,11 @@ static int tell_devices(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 				    device->caps.va_end < alloc->base + alloc->size
 			    ? -ERANGE
 			    : device->ops.span_add(device->dev, alloc->base, alloc->size);
-		if (r == -ENODEV)
-			continue; /* lost just now */
+		if (r == -ENODEV) {
+			/* Dead, but not known to be: what it has not been told of must not be taken for our mistake. */
+			svm_device_lose(device, r);
+			continue;
+		}
 		if (r < 0) {
 			while (i-- > 0) {
 				device = atomic_load(&ctx->devices[i]);

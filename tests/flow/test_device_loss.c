@@ -668,6 +668,31 @@ static void registered_memory(struct svm_fixture *f)
 	}
 }
 
+/* A dead device cannot be told of memory. Who uses it next hears of its death, not of a mistake. */
+static void registered_after_the_death(struct svm_fixture *f)
+{
+	fixture_space(f, NULL);
+	for (unsigned int round = 0; round < 30; round++) {
+		uint8_t *data =
+			mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		struct svm_access_range range = { .addr = data,
+						  .size = MIB,
+						  .access = SVM_ACCESS_READ };
+		struct svm_access *access = NULL;
+		struct victim v;
+
+		assert_ptr_not_equal(data, MAP_FAILED);
+		v = open_victim(f, "soft:memory=16M:faults=off");
+		strike(&v, DEATH_SIGNAL);
+		assert_int_equal(svm_register(f->space, data, MIB, 0), 0);
+		assert_int_equal(svm_acquire(v.device, &range, 1, 0, &access, NULL), -ENODEV);
+		assert_int_equal(svm_unregister(f->space, data, MIB), 0);
+		munmap(data, MIB);
+		close(v.pid_fd);
+		assert_int_equal(svm_device_close(v.device), 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct svm_fixture_case cases[] = {
@@ -684,6 +709,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(with_a_fault_pending, FIXTURE_VARIANTS),
 		FIXTURE_CASE(others_keep_working, FIXTURE_VARIANTS),
 		FIXTURE_CASE(registered_memory, FIXTURE_VARIANTS),
+		FIXTURE_CASE(registered_after_the_death, FIXTURE_ONCE),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
