@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -315,6 +316,12 @@ static void cancel_before_the_start(struct svm_fixture *f)
 }
 
 /* What moved stays moved, the rest counts as failed; bytes are right on both sides. */
+/* Whose turn it is to do what the fence held back. */
+static void *signal_fence(void *fence)
+{
+	return svm_fence_signal(fence, 0) == 0 ? fence : NULL;
+}
+
 static void cancel_on_the_way(struct svm_fixture *f)
 {
 	enum { N_BLOCKS = 48 };
@@ -336,10 +343,15 @@ static void cancel_on_the_way(struct svm_fixture *f)
 					     .size = N_BLOCKS * BLOCK,
 					     .to = svm_device_location(device) };
 	for (;;) {
+		struct svm_fence *start;
 		uint64_t done = 0;
 		uint64_t last = 0;
+		pthread_t thread;
+		void *signalled;
 
-		assert_int_equal(svm_prefetch_start(f->space, &range, 1, NULL, 0, &prefetch), 0);
+		assert_int_equal(svm_fence_create(f->space, &start), 0);
+		assert_int_equal(svm_prefetch_start(f->space, &range, 1, start, 0, &prefetch), 0);
+		assert_int_equal(pthread_create(&thread, NULL, signal_fence, start), 0);
 		while (done == 0) {
 			assert_int_equal(svm_prefetch_progress(prefetch, &done, &total), 0);
 			assert_true(done >= last && done <= total);
@@ -348,6 +360,9 @@ static void cancel_on_the_way(struct svm_fixture *f)
 		}
 		assert_int_equal(svm_prefetch_cancel(prefetch), 0);
 		r = svm_prefetch_wait(prefetch, -1, &result, 1);
+		assert_int_equal(pthread_join(thread, &signalled), 0);
+		assert_ptr_equal(signalled, start);
+		svm_fence_unref(start);
 		if (r != 0)
 			break;
 		/* A device without that latency was done before this thread had its turn: once more. */
