@@ -44,8 +44,11 @@ static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, 
 	flow_settle(w, r, offset, size);
 	if (!must && flow_chance(d, 70))
 		return true;
+	flow_hold_begins();
 	e = svm_host_acquire(flow.space, r->addr + offset, size, access,
 			     flow_chance(d, 20) ? SVM_HOST_TRY : 0);
+	if (e < 0)
+		flow_hold_ends();
 	flow_note(w, "host acquire", r, -1, offset, size, access, e);
 	if (e == -EIO && flow_find_losses(r, offset, size))
 		return false;
@@ -144,11 +147,13 @@ static void transfer(struct worker *w, struct dice *d, bool out, bool uring)
 		flow_check_bytes(w, r, offset, (uint64_t)e, w->buffer,
 				 uring ? "io_uring" : "pwrite");
 	}
-	if (held)
+	if (held) {
 		flow_expect("svm_host_release",
 			    svm_host_release(flow.space, r->addr + offset, size,
 					     out ? SVM_ACCESS_READ : SVM_ACCESS_WRITE),
 			    0);
+		flow_hold_ends();
+	}
 }
 
 void flow_op_host_acquire(struct worker *w, struct dice *d)
@@ -165,7 +170,10 @@ void flow_op_host_acquire(struct worker *w, struct dice *d)
 		return;
 	flow_pick_span(d, r, &offset, &size);
 	flow_settle_for_cpu(w, r, offset, size);
+	flow_hold_begins();
 	e = svm_host_acquire(flow.space, r->addr + offset, size, access, 0);
+	if (e < 0)
+		flow_hold_ends();
 	flow_note(w, NULL, r, -1, offset, size, access, e);
 	if ((e == -EIO && flow_find_losses(r, offset, size)) || (e < 0 && flow.config.hostile))
 		return;
@@ -173,7 +181,6 @@ void flow_op_host_acquire(struct worker *w, struct dice *d)
 	*it = (struct item){
 		.kind = ITEM_HOST, .region = r, .offset = offset, .size = size, .access = access
 	};
-	atomic_fetch_add(&flow.n_host_holds, 1u);
 	if (access == SVM_ACCESS_WRITE && flow_chance(d, 50))
 		flow_cpu_write(w, r, offset, size, key);
 	else

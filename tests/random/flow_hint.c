@@ -246,7 +246,11 @@ void flow_op_pin(struct worker *w, struct dice *d)
 		return;
 	}
 	flow_settle(w, r, offset, size);
+	if (!s)
+		flow_hold_begins();
 	e = svm_pin(flow.space, r->addr + offset, size, to);
+	if (e < 0 && !s)
+		flow_hold_ends();
 	flow_note(w, NULL, r, s ? (int)(s - flow.slots) : -1, offset, size, 0, e);
 	if (e == -EACCES && s && (r->forbidden >> s->id & 1u))
 		e = -ENOSPC;
@@ -260,8 +264,6 @@ void flow_op_pin(struct worker *w, struct dice *d)
 				     .slot = s };
 		if (s)
 			atomic_fetch_add(&s->n_open, 1u);
-		else
-			atomic_fetch_add(&flow.n_host_holds, 1u);
 	} else if (s) {
 		flow_give_room(s, size);
 	}

@@ -65,7 +65,7 @@ void flow_end_item(struct worker *w, struct item *it)
 		flow_give_room(s, it->size);
 		atomic_fetch_sub(&s->n_open, 1u);
 	} else if (it->kind != ITEM_PREFETCH) {
-		atomic_fetch_sub(&flow.n_host_holds, 1u);
+		flow_hold_ends();
 	}
 	it->kind = ITEM_NONE;
 }

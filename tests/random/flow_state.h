@@ -106,6 +106,7 @@ struct flow_state {
 	struct worker workers[FLOW_WORKERS];
 	atomic_bool bytes_lost;	  /* a device that keeps nothing was lost */
 	atomic_uint n_host_holds; /* pins and acquires of host memory that are open */
+	atomic_uint n_host_holds_begun;
 };
 extern struct flow_state flow;
 
@@ -114,8 +115,28 @@ struct flow_current {
 	unsigned int worker;
 	unsigned int op;
 	unsigned int kind;
+	bool held; /* somebody held host memory when it began */
+	unsigned int n_begun;
 };
 extern __thread struct flow_current flow_current;
+
+/* Around all calls that hold host memory, so that whoever is refused meanwhile finds it said. */
+static inline void flow_hold_begins(void)
+{
+	atomic_fetch_add(&flow.n_host_holds, 1u);
+	atomic_fetch_add(&flow.n_host_holds_begun, 1u);
+}
+
+static inline void flow_hold_ends(void)
+{
+	atomic_fetch_sub(&flow.n_host_holds, 1u);
+}
+
+/* Somebody held host memory at some moment of what the calling thread does. */
+static inline bool flow_host_was_held(void)
+{
+	return flow_current.held || flow_current.n_begun != atomic_load(&flow.n_host_holds_begun);
+}
 
 /* ---- Random numbers --------------------------------------------------------------------------- */
 

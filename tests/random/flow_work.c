@@ -82,7 +82,7 @@ static bool acquire_refused(struct slot *s, const struct work_span *spans, unsig
 	    e == -ENOSPC)
 		return true;
 	/* What must not move can only change kind, and neighbours that the CPU holds keep it from that. */
-	if (e == -EBUSY && never && atomic_load(&flow.n_host_holds))
+	if (e == -EBUSY && never && flow_host_was_held())
 		return true;
 	if (e == -ENODEV) {
 		flow_expect_lost(s, what, e);
