@@ -52,6 +52,8 @@ enum svm_request_kind {
 	SVM_REQUEST_POISON =
 		6, /* CPU touches of pages get a signal: nothing is there, or it cannot be had */
 	SVM_REQUEST_UNMAP = 7, /* the device agent loses its mappings of host memory in place */
+	SVM_REQUEST_MARK =
+		8, /* lost pages that have no mark yet get it: nobody looks after them any more */
 };
 
 #define SVM_REQUEST_TRY \

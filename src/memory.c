@@ -492,6 +492,8 @@ static int bring_home(struct svm_ctx *ctx, const struct svm_alloc *alloc)
 			r = r ? r : svm_request_wait(ctx, addr, &request);
 		}
 	}
+	/* What is lost must not read as zeros once the kernel alone serves it. */
+	r = r ? r : request_all(ctx, alloc->base, end, SVM_REQUEST_MARK, 0);
 	return r ? r : request_all(ctx, alloc->base, end, SVM_REQUEST_SETTLE, 0);
 }
 

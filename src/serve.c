@@ -332,9 +332,11 @@ static enum verdict handle_loss(struct svm_request *request, struct svm_block_de
 	struct svm_transition *t;
 	struct svm_mask only;
 	struct svm_mask poisoned;
+	struct svm_mask freed;
 
 	svm_coh_only(&block->coh, device->agent, &only);
 	svm_mask_andnot(&only, &block->coh.discarded);
+	svm_mask_and(&only, &block->managed); /* the rest was freed */
 	if (!svm_mask_empty(&only) && !entry->given_up &&
 	    device->ops.memory_kept(device->dev) == 1) {
 		struct svm_goal goal = { .kind = SVM_GOAL_LEAVE,
@@ -353,6 +355,11 @@ static enum verdict handle_loss(struct svm_request *request, struct svm_block_de
 			svm_pool_put(&block->ctx->transition_pool, t);
 	}
 	svm_coh_lose(&block->coh, device->agent, &poisoned);
+	/* Pages that were freed are nobody's loss. */
+	freed = poisoned;
+	svm_mask_andnot(&freed, &block->managed);
+	svm_mask_andnot(&block->coh.poisoned, &freed);
+	svm_mask_and(&poisoned, &block->managed);
 	svm_block_remove_device(block, entry);
 	svm_list_for_each(node, &block->holds) {
 		struct svm_hold *hold = svm_list_entry(node, struct svm_hold, node);
@@ -904,6 +911,13 @@ static enum verdict serve_leave(struct svm_request *request, struct svm_transiti
 	if (svm_mask_run(&request->left, &page) == 0)
 		return done(request, 0);
 	goal.pages = request->left;
+	/* What svm_free() could not take back then: its bytes are nobody's, and there is no place for them any more. */
+	svm_mask_andnot(&goal.pages, &block->managed);
+	if (!svm_mask_empty(&goal.pages)) {
+		goal = (struct svm_goal){ .kind = SVM_GOAL_DISCARD, .pages = goal.pages };
+		return start_goal(request, &goal, ret_t);
+	}
+	goal.pages = request->left;
 	addr = block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
 	range = svm_range_at(block->ctx, addr);
 	if (request->kind == SVM_REQUEST_LEAVE && range &&
@@ -986,6 +1000,22 @@ static enum verdict serve_home(struct svm_request *request, struct svm_transitio
 	return start_goal(request, &goal, ret_t);
 }
 
+/* The mark of a page that was lost could not be made then, and no touch has asked for it since. */
+static enum verdict serve_mark(struct svm_request *request, struct svm_transition **ret_t)
+{
+	const struct svm_block *block = request->block;
+	enum verdict verdict;
+
+	svm_mask_and(&request->left, &block->coh.poisoned);
+	svm_mask_andnot(&request->left, &block->host.poison);
+	if (svm_mask_empty(&request->left))
+		return done(request, 0);
+	verdict = start_simple(request, SVM_TRANSITION_POISON, ret_t);
+	if (verdict == VERDICT_START)
+		(*ret_t)->step.pages = request->left;
+	return verdict;
+}
+
 /* Pages that the CPU may read and nobody holds for it: the mapping goes with the write that failed. */
 static void take_read_only(const struct svm_request *request, struct svm_step *step)
 {
@@ -1053,6 +1083,8 @@ static enum verdict serve_one(struct svm_request *request, struct svm_transition
 		return serve_poison(request, ret_t);
 	case SVM_REQUEST_UNMAP:
 		return serve_unmap(request, ret_t);
+	case SVM_REQUEST_MARK:
+		return serve_mark(request, ret_t);
 	case SVM_REQUEST_SETTLE:
 		/* Those that are about to run the block end this one too, if they come later. */
 		return request->node.prev == &request->block->queue &&

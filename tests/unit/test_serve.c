@@ -1230,6 +1230,84 @@ static void a_lost_page_is_touched_while_memory_changes(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* The mark of a lost page could not be made when it was lost. Whoever gets the memory back must not find zeros. */
+static void lost_pages_are_marked_before_memory_is_given_back(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+	struct flow flow;
+	uint64_t found;
+	char *map =
+		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	memset(map, 5, 16u * PAGE);
+	fake_reset();
+	sys.ioctl = changing_ioctl;
+	svm_sys = &sys;
+	fake.caps = caps_of[1];
+	flow = open_plain(f, "given back with lost pages");
+	flow.may_lose = true;
+	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
+	assert_int_equal(
+		svm_prefetch(f->space, map, 8u * PAGE, svm_device_location(flow.device), NULL), 0);
+	/* More than the tries of one call. */
+	n_changing = 600;
+	fake_die();
+	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), -EIO);
+	assert_int_equal(n_changing, 0);
+	for (unsigned int page = 0; page < 16; page++) {
+		uint64_t *word = (uint64_t *)(void *)(map + page * PAGE);
+
+		assert_int_equal(cpu_read(word, &found), page < 8 ? -EFAULT : 0);
+		if (page >= 8)
+			assert_int_equal(found, UINT64_C(0x0505050505050505));
+	}
+	finish(&flow);
+	assert_int_equal(munmap(map, 16u * PAGE), 0);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
+/* svm_free() could not take pages from a device, and gave the addresses back all the same. The device is closed, or dies:
+ * what it still had there has no place to go to, and is not missed. */
+static void a_device_keeps_what_was_freed(struct svm_fixture *f)
+{
+	for (unsigned int dies = 0; dies < 2; dies++) {
+		struct svm_stats stats = { .size = sizeof(stats) };
+		struct flow flow;
+		void *whole;
+		void *small;
+
+		fake_reset();
+		flow = open_plain(f, "freed, and kept by the device");
+		flow.may_lose = true;
+		assert_int_equal(svm_alloc(f->space, BLOCK, 0, &whole), 0);
+		assert_int_equal(svm_alloc(f->space, 4u * PAGE, 0, &small), 0);
+		memset(whole, 1, BLOCK);
+		memset(small, 2, 4u * PAGE);
+		assert_int_equal(svm_prefetch(f->space, whole, BLOCK,
+					      svm_device_location(flow.device), NULL),
+				 0);
+		assert_int_equal(svm_prefetch(f->space, small, 4u * PAGE,
+					      svm_device_location(flow.device), NULL),
+				 0);
+		assert_int_equal(fake_n_chunks(), 2);
+		fake_fail(FAKE_BIND, 1, -EIO, 1000);
+		assert_int_equal(svm_free(f->space, whole), 0);
+		assert_int_equal(svm_free(f->space, small), 0);
+		fake_heal();
+		assert_int_equal(fake_n_chunks(), 2);
+		if (dies)
+			fake_die();
+		assert_int_equal(svm_device_close(flow.device), 0);
+		assert_int_equal(svm_stats_query(f->space, &stats), 0);
+		assert_int_equal(stats.pages_poisoned, 0);
+		assert_int_equal(svm_device_open(f->space, "fake", &flow.device), 0);
+		finish(&flow);
+	}
+	fake_unplug();
+}
+
 /* ---- Failing system calls ---------------------------------------------------------------------- */
 
 enum os_call {
@@ -1543,6 +1621,8 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(unregister_overtakes_the_news_of_munmap, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
+		FIXTURE_CASE(lost_pages_are_marked_before_memory_is_given_back, FIXTURE_ONCE),
+		FIXTURE_CASE(a_device_keeps_what_was_freed, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
 	};
 
