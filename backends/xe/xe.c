@@ -208,7 +208,12 @@ static int xe_completed(void *device, enum svm_timeline timeline, uint64_t *ret_
 
 	*ret_value = atomic_load(&dev->timelines[timeline].done);
 	if (timeline == SVM_TIMELINE_BIND) {
-		int status = next_failure(dev, ret_value);
+		uint64_t limit = atomic_load(&dev->bind_limit);
+		int status;
+
+		if (*ret_value > limit)
+			*ret_value = limit;
+		status = next_failure(dev, ret_value);
 
 		if (status < 0)
 			return status;
@@ -442,6 +447,11 @@ static int start_shared(struct svm_xe_device *dev, const char **ret_what)
 						  dev->bind_word, 0)
 			      : -ENOMEM;
 	}
+	/* Whose lock is not ours alone. */
+	if (ret == 0 && (dev->is_imported || dev->is_mirrored)) {
+		*ret_what = "a thread for binds";
+		ret = svm_xe_submit_start(dev);
+	}
 	dev->has_window = ret == 0 && !dev->is_imported;
 	if (ret == 0 && dev->is_imported) {
 		*ret_what = "a queue for binds";
@@ -498,6 +508,7 @@ static void destroy(struct svm_xe_device *dev)
 	svm_xe_engine_stop(&dev->copy, PATIENCE_NS);
 	svm_xe_engine_stop(&dev->work, PATIENCE_NS);
 	leave_shared(dev);
+	svm_xe_submit_stop(dev);
 	svm_xe_engine_finish(&dev->copy);
 	svm_xe_engine_finish(&dev->work);
 	svm_xe_queue_destroy(dev, &dev->bind_queue);
@@ -598,6 +609,7 @@ static int xe_open(const struct svm_backend_open *args, void **ret_dev)
 		return -ENOMEM;
 	dev->fd = -1;
 	dev->event_fd = -1;
+	dev->bind_limit = UINT64_MAX;
 	dev->window_base = args->window_base;
 	dev->window_size = args->window_size;
 	dev->log = args->log;

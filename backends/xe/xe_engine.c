@@ -174,7 +174,29 @@ static int run_job(struct svm_xe_engine *e, uint64_t seq, uint64_t point)
 		syncs[arg.n_syncs].addr = status_va(e) + sizeof(uint64_t);
 	arg.n_syncs++;
 
+	/* The engine reads what was written before the ioctl. */
+	atomic_thread_fence(memory_order_seq_cst);
 	return svm_drm_ioctl_sure(e->dev->fd, SVM_XE_EXEC, &arg);
+}
+
+/* LOCKING: e->lock. The job is batch seq, and ends at the point. */
+static void job_started(struct svm_xe_engine *e, uint64_t seq, const struct build *b,
+			uint64_t point)
+{
+	e->last_point = point;
+	e->batches[seq % SVM_XE_IN_FLIGHT] = (struct svm_xe_batch){ .end = b->head, .seq = seq };
+	e->seq = seq;
+	e->head = b->head;
+	e->head_done = b->head_done;
+	svm_xe_follow(e->dev, e->timeline, point);
+}
+
+/* LOCKING: e->lock. */
+static void job_failed(struct svm_xe_engine *e, int ret, const char *what)
+{
+	if (!svm_xe_is_loss(e->dev, ret, what))
+		svm_xe_lose(e->dev, -EIO, what);
+	svm_xe_follow(e->dev, e->timeline, e->last_point);
 }
 
 /* LOCKING: e->lock. Commands are written and host memory is mapped: nothing may stop it now but the end of the device. */
@@ -186,8 +208,6 @@ static int run(struct svm_xe_engine *e, uint64_t seq, const struct build *b)
 	const char *what = "EXEC";
 	int ret;
 
-	/* The engine reads what was written before the ioctl. */
-	atomic_thread_fence(memory_order_seq_cst);
 	ret = run_job(e, seq, b->n_ops ? 2 * seq - 1 : 2 * seq);
 	if (ret == 0)
 		e->last_point = b->n_ops ? 2 * seq - 1 : 2 * seq;
@@ -197,17 +217,10 @@ static int run(struct svm_xe_engine *e, uint64_t seq, const struct build *b)
 	}
 	if (ret < 0) {
 		/* Host memory stays mapped: only the end of the VM is sure to take it away. The job may run. */
-		if (!svm_xe_is_loss(e->dev, ret, what))
-			svm_xe_lose(e->dev, -EIO, what);
-		svm_xe_follow(e->dev, e->timeline, e->last_point);
+		job_failed(e, ret, what);
 		return ret;
 	}
-	e->last_point = 2 * seq;
-	e->batches[seq % SVM_XE_IN_FLIGHT] = (struct svm_xe_batch){ .end = b->head, .seq = seq };
-	e->seq = seq;
-	e->head = b->head;
-	e->head_done = b->head_done;
-	svm_xe_follow(e->dev, e->timeline, 2 * seq);
+	job_started(e, seq, b, 2 * seq);
 	return 0;
 }
 
@@ -256,13 +269,48 @@ static int start(struct svm_xe_engine *e)
 }
 
 /* LOCKING: e->lock. */
+static bool may_start(const struct svm_xe_engine *e)
+{
+	return !e->is_stopped && e->head < e->tail && e->seq - e->n_retired < SVM_XE_IN_FLIGHT &&
+	       !atomic_load(&e->dev->is_lost);
+}
+
+/* LOCKING: e->lock. */
 static void pump(struct svm_xe_engine *e)
 {
-	while (!e->is_stopped && e->head < e->tail && e->seq - e->n_retired < SVM_XE_IN_FLIGHT &&
-	       !atomic_load(&e->dev->is_lost)) {
+	if (e->is_handed && may_start(e))
+		svm_xe_submit_work(e->dev);
+	while (!e->is_handed && may_start(e)) {
 		if (start(e) < 0)
 			break;
 	}
+}
+
+/* EXEC may wait for the VM's lock: not under e->lock, which the service path takes. Work maps no host memory. */
+void svm_xe_engine_run(struct svm_xe_engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	while (may_start(e)) {
+		uint64_t seq = e->seq + 1;
+		struct build b;
+		int ret;
+
+		build(e, seq, UINT32_MAX, &b);
+		e->is_starting = true;
+		pthread_mutex_unlock(&e->lock);
+		ret = run_job(e, seq, 2 * seq);
+		pthread_mutex_lock(&e->lock);
+		e->is_starting = false;
+		pthread_cond_broadcast(&e->started);
+		if (ret < 0) {
+			job_failed(e, ret, "EXEC");
+			break;
+		}
+		job_started(e, seq, &b, 2 * seq);
+		/* Whoever saw it end before it was known here did not retire it. */
+		svm_xe_raise(e->dev);
+	}
+	pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- Interface -------------------------------------------------------------------------------- */
@@ -390,7 +438,13 @@ int svm_xe_engine_init(struct svm_xe_device *dev, struct svm_xe_engine *e,
 	ret = pthread_mutex_init(&e->lock, NULL);
 	if (ret)
 		return -ret;
+	ret = pthread_cond_init(&e->started, NULL);
+	if (ret) {
+		pthread_mutex_destroy(&e->lock);
+		return -ret;
+	}
 	e->has_lock = true;
+	e->is_handed = timeline == SVM_TIMELINE_WORK && dev->submitter.has_thread;
 	ret = timeline == SVM_TIMELINE_COPY ? svm_drm_syncobj_create(dev->fd, &e->map_syncobj) : 0;
 	if (ret == 0)
 		ret = init_queues(e);
@@ -405,6 +459,8 @@ void svm_xe_engine_stop(struct svm_xe_engine *e, uint64_t patience_ns)
 		return;
 	pthread_mutex_lock(&e->lock);
 	e->is_stopped = true;
+	while (e->is_starting)
+		pthread_cond_wait(&e->started, &e->lock);
 	point = e->last_point;
 	pthread_mutex_unlock(&e->lock);
 	if (point && patience_ns)
@@ -432,6 +488,7 @@ void svm_xe_engine_finish(struct svm_xe_engine *e)
 		(void)munmap(e->ring, SVM_XE_REQUESTS * sizeof(*e->ring));
 	if (e->ops)
 		(void)munmap(e->ops, SVM_XE_BATCH_OPS * sizeof(*e->ops));
+	pthread_cond_destroy(&e->started);
 	pthread_mutex_destroy(&e->lock);
 	e->has_lock = false;
 }

@@ -8,8 +8,12 @@
  * is of the kind whose jobs end (no LR_MODE), which signals sync objects, and event_fd follows these. Other
  * kinds signal user fences only: words in memory, each with a thread that waits for it (xe_word.c).
  *
- * Locks, outermost first: memory_lock > an engine's lock > map_lock; span_lock > bind_lock; all > event_lock > a
- * word's lock. They are held over ioctls that do not wait for the device, and kill_lock over those that do.
+ * Where others may keep the shared VM locked, a thread makes the calls into it that the service path wants
+ * (xe_submit.c).
+ *
+ * Locks, outermost first: memory_lock > an engine's lock > map_lock; span_lock > bind_lock; all > the submitter's lock >
+ * event_lock > a word's lock. They are held over ioctls that do not wait for the device, and kill_lock over those that
+ * do. With a submitter, bind_lock is held over calls that wait for the VM's lock: only that thread and kill() take it.
  */
 #ifndef SVM_XE_INTERNAL_H
 #define SVM_XE_INTERNAL_H
@@ -152,8 +156,11 @@ struct svm_xe_engine {
 	uint32_t map_syncobj;
 	uint64_t map_point; /* lock: what jobs wait for; 0: nothing */
 	struct svm_xe_buffer cmds;
-	bool is_stopped; /* lock: starts nothing any more */
-	bool is_bound;	 /* cmds, in the shared VM */
+	bool is_stopped;	/* lock: starts nothing any more */
+	bool is_handed;		/* the submitter starts its batches */
+	bool is_starting;	/* lock: it is about to, without the lock */
+	pthread_cond_t started; /* with lock: no more is_starting */
+	bool is_bound;		/* cmds, in the shared VM */
 	uint64_t cmds_va;
 	uint64_t seq;	     /* lock: batches started */
 	uint64_t last_point; /* lock: of the last job or bind that the kernel took */
@@ -181,6 +188,8 @@ int svm_xe_engine_add(struct svm_xe_engine *engine, const struct svm_xe_request 
 void svm_xe_engine_advance(struct svm_xe_engine *engine, uint64_t point);
 /* Nothing of it runs, with its timeline at point. */
 bool svm_xe_engine_is_idle(struct svm_xe_engine *engine, uint64_t point);
+/* Start what can start, of one that is_handed. For the submitter. */
+void svm_xe_engine_run(struct svm_xe_engine *engine);
 /* Map storage for good; jobs that start later find it. */
 int svm_xe_engine_bind(struct svm_xe_engine *engine, struct svm_xe_bind_op *op);
 
@@ -211,6 +220,48 @@ void svm_xe_word_arm(struct svm_xe_word *word, uint64_t value);
 /* Wait (may block) until it does. -ETIME; -EIO: its queue is banned. */
 int svm_xe_word_wait(const struct svm_xe_word *word, uint64_t value, uint64_t timeout_ns);
 
+/* ---- Calls into a VM that others may keep locked (xe_submit.c) -------------------------------- */
+
+/* What a bind may take that is waited for: it queues behind all others. */
+#define SVM_XE_CHANGE_NS UINT64_C(10000000000)
+
+struct svm_xe_job;
+
+/* A bind that somebody waits for. */
+struct svm_xe_change {
+	struct svm_xe_bind_op op;
+	int ret;
+	bool is_done;
+};
+
+struct svm_xe_submitter {
+	pthread_t thread;
+	bool has_thread;
+	pthread_mutex_t lock;
+	pthread_cond_t cond; /* anything changed */
+	bool stop;
+	bool has_work;	  /* the engine of work may have something to start */
+	uint64_t value;	  /* lock: of the last bind that was taken */
+	uint64_t head;	  /* lock: jobs that are through */
+	uint64_t tail;	  /* lock: jobs taken */
+	uint64_t op_head; /* lock */
+	uint64_t op_tail; /* lock */
+	struct svm_xe_job *jobs;
+	struct svm_xe_bind_op *ops;
+	struct svm_xe_bind_op *built; /* lock: of the call that is being taken */
+};
+
+/* Start the thread (may block); end it once it did all that was handed over. */
+int svm_xe_submit_start(struct svm_xe_device *dev);
+void svm_xe_submit_stop(struct svm_xe_device *dev);
+/* As bind(); the arguments were checked. */
+int svm_xe_submit_bind(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
+		       uint64_t *ret_value);
+/* As svm_xe_vm_change(). */
+int svm_xe_submit_change(struct svm_xe_device *dev, struct svm_xe_change *change);
+/* The engine of work has something to start. */
+void svm_xe_submit_work(struct svm_xe_device *dev);
+
 /* ---- The device ------------------------------------------------------------------------------- */
 
 /* Storage is taken from the kernel by this many chunks. */
@@ -230,7 +281,7 @@ struct svm_xe_timeline {
 };
 
 /* Failed binds that the core has not been told of. */
-#define SVM_XE_FAILURES 16u
+#define SVM_XE_FAILURES 64u
 
 struct svm_xe_failure {
 	uint64_t value;
@@ -283,8 +334,10 @@ struct svm_xe_device {
 	pthread_mutex_t span_lock;
 	struct svm_xe_span *spans; /* span_lock: managed memory outside the window */
 
+	struct svm_xe_submitter submitter;
 	pthread_mutex_t bind_lock;
 	struct svm_xe_bind_op *bind_ops; /* bind_lock: SVM_BIND_BATCH */
+	_Atomic uint64_t bind_limit;	 /* no point behind this one is reached any more */
 
 	pthread_mutex_t event_lock;
 	struct svm_xe_failure failures[SVM_XE_FAILURES]; /* event_lock: binds, a ring */
@@ -376,6 +429,16 @@ struct svm_xe_sync svm_xe_sync_point(const struct svm_xe_device *dev, enum svm_t
 				     uint64_t point);
 struct svm_xe_sync svm_xe_sync_wait(uint32_t syncobj, uint64_t point);
 struct svm_xe_sync svm_xe_sync_signal(uint32_t syncobj, uint64_t point);
+/* May another bind be taken, after the one of this value, with so many taken and not yet begun? */
+bool svm_xe_bind_has_room(struct svm_xe_device *dev, uint64_t value, uint64_t done,
+			  uint64_t n_waiting);
+/* What a bind is for the kernel. */
+struct svm_xe_bind_op svm_xe_bind_op(struct svm_xe_device *dev, const struct svm_bind *bind);
+/* LOCKING: bind_lock. The first n of bind_ops, as the bind of this value. What cannot be bound is unbound, and the point
+ * fails. -EAGAIN: something is under way that must be over first (may block: wait for it); -ENODEV: the device is lost. */
+int svm_xe_bind_ops(struct svm_xe_device *dev, uint32_t n, uint64_t value, bool may_block);
+/* LOCKING: bind_lock. One that somebody waits for: all or nothing (may block). */
+int svm_xe_bind_change(struct svm_xe_device *dev, struct svm_xe_bind_op *op, uint64_t value);
 int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,
 		struct svm_point *ret_point);
 

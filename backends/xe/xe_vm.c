@@ -6,8 +6,6 @@
 /* Calls of bind() under way. */
 #define BINDS_IN_FLIGHT 256u
 #define UNIT		UINT64_C(65536)
-/* What a bind may take that is waited for: it queues behind all others. */
-#define CHANGE_NS UINT64_C(10000000000)
 
 int svm_xe_vm_create(struct svm_xe_device *dev, uint32_t flags, uint32_t *ret_vm)
 {
@@ -132,12 +130,13 @@ static int bind_check(struct svm_xe_device *dev, const struct svm_bind *b)
 	return b->offset > SVM_BLOCK_SIZE || b->size > SVM_BLOCK_SIZE - b->offset ? -EINVAL : 0;
 }
 
-static struct svm_xe_bind_op unbind_op(const struct svm_xe_device *dev, const struct svm_bind *b)
+static struct svm_xe_bind_op unbind_op(const struct svm_xe_device *dev, uint64_t addr,
+				       uint64_t size)
 {
 	/* The application took away a part of a unit: none of it can stay. */
 	uint64_t unit = has_units(dev) ? UNIT : SVM_PAGE_SIZE;
-	uint64_t start = b->addr / unit * unit;
-	uint64_t end = (b->addr + b->size + unit - 1) / unit * unit;
+	uint64_t start = addr / unit * unit;
+	uint64_t end = (addr + size + unit - 1) / unit * unit;
 
 	return (struct svm_xe_bind_op){ .op = SVM_XE_BIND_UNMAP,
 					.addr = start,
@@ -146,9 +145,9 @@ static struct svm_xe_bind_op unbind_op(const struct svm_xe_device *dev, const st
 }
 
 /* A MAP over what is mapped replaces it: the device never meets a hole. */
-static struct svm_xe_bind_op bind_op(struct svm_xe_device *dev, const struct svm_bind *b)
+struct svm_xe_bind_op svm_xe_bind_op(struct svm_xe_device *dev, const struct svm_bind *b)
 {
-	struct svm_xe_bind_op op = unbind_op(dev, b);
+	struct svm_xe_bind_op op = unbind_op(dev, b->addr, b->size);
 
 	if (b->flags & SVM_BIND_UNBIND)
 		return op;
@@ -198,13 +197,12 @@ static int bind_pieces(struct svm_xe_device *dev, uint32_t n, const struct svm_x
 
 /* LOCKING: bind_lock. The kernel undid a piece that failed: old mappings are back. They must not stay, and nobody may
  * take what they point to before they are gone: the point fails, once it is reached. */
-static int unbind_all(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
-		      const struct svm_xe_sync *out, int why)
+static int unbind_all(struct svm_xe_device *dev, uint32_t n, const struct svm_xe_sync *out, int why)
 {
 	int ret;
 
 	for (uint32_t i = 0; i < n; i++)
-		dev->bind_ops[i] = unbind_op(dev, &binds[i]);
+		dev->bind_ops[i] = unbind_op(dev, dev->bind_ops[i].addr, dev->bind_ops[i].range);
 	ret = bind_pieces(dev, n, out, true);
 	if (ret < 0 && !svm_xe_is_loss(dev, ret, "VM_BIND"))
 		svm_xe_lose(dev, -EIO, "memory cannot be unbound");
@@ -217,43 +215,70 @@ static int unbind_all(struct svm_xe_device *dev, const struct svm_bind *binds, u
 	return 0;
 }
 
-static int bind_locked(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
-		       uint64_t *ret_value)
+static uint64_t submitted_to(struct svm_xe_device *dev)
 {
-	struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
-	struct svm_xe_sync out;
 	uint64_t submitted;
-	bool is_full;
-	int ret;
 
 	pthread_mutex_lock(&dev->event_lock);
-	submitted = t->submitted;
-	is_full = dev->n_failed - dev->n_told == SVM_XE_FAILURES;
+	submitted = dev->timelines[SVM_TIMELINE_BIND].submitted;
 	pthread_mutex_unlock(&dev->event_lock);
-	if (is_full || submitted - atomic_load(&t->done) >= BINDS_IN_FLIGHT)
-		return -EAGAIN;
-	/* A VM of the application's outlives the loss: nothing is bound after it was cleared. */
-	if (atomic_load(&dev->is_lost))
-		return -ENODEV;
-	out = svm_xe_sync_point(dev, SVM_TIMELINE_BIND, submitted + 1);
-	for (uint32_t i = 0; i < n; i++)
-		dev->bind_ops[i] = bind_op(dev, &binds[i]);
-	ret = bind_pieces(dev, n, &out, false);
+	return submitted;
+}
+
+int svm_xe_bind_ops(struct svm_xe_device *dev, uint32_t n, uint64_t value, bool may_block)
+{
+	struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
+	struct svm_xe_sync out = svm_xe_sync_point(dev, SVM_TIMELINE_BIND, value);
+	uint64_t submitted = submitted_to(dev);
+	int ret = bind_pieces(dev, n, &out, false);
+
 	/* User fences: a bind of these addresses is under way. Its end is an event; or it was, just now. */
 	if (ret == -EBUSY && !t->syncobj) {
-		if (submitted > atomic_load(&t->done))
+		if (submitted > atomic_load(&t->done) && !may_block)
 			return -EAGAIN;
+		if (may_block && submitted)
+			(void)svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, submitted,
+						   SVM_XE_CHANGE_NS);
 		ret = bind_pieces(dev, n, &out, false);
 	}
 	if (ret < 0) {
 		if (!svm_xe_is_loss(dev, ret, "VM_BIND"))
-			ret = unbind_all(dev, binds, n, &out, ret);
+			ret = unbind_all(dev, n, &out, ret);
 		if (ret < 0)
-			return ret;
+			return -ENODEV;
 	}
-	svm_xe_follow(dev, SVM_TIMELINE_BIND, out.timeline_value);
-	*ret_value = out.timeline_value;
+	svm_xe_follow(dev, SVM_TIMELINE_BIND, value);
 	return 0;
+}
+
+bool svm_xe_bind_has_room(struct svm_xe_device *dev, uint64_t value, uint64_t done,
+			  uint64_t n_waiting)
+{
+	bool has_room;
+
+	pthread_mutex_lock(&dev->event_lock);
+	has_room = dev->n_failed - dev->n_told + n_waiting < SVM_XE_FAILURES;
+	pthread_mutex_unlock(&dev->event_lock);
+	return has_room && value - done < BINDS_IN_FLIGHT;
+}
+
+static int bind_locked(struct svm_xe_device *dev, const struct svm_bind *binds, uint32_t n,
+		       uint64_t *ret_value)
+{
+	uint64_t submitted = submitted_to(dev);
+	uint64_t done = atomic_load(&dev->timelines[SVM_TIMELINE_BIND].done);
+	int ret;
+
+	if (!svm_xe_bind_has_room(dev, submitted, done, 0))
+		return -EAGAIN;
+	if (atomic_load(&dev->is_lost))
+		return -ENODEV;
+	for (uint32_t i = 0; i < n; i++)
+		dev->bind_ops[i] = svm_xe_bind_op(dev, &binds[i]);
+	ret = svm_xe_bind_ops(dev, n, submitted + 1, false);
+	if (ret == 0)
+		*ret_value = submitted + 1;
+	return ret;
 }
 
 int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,
@@ -272,34 +297,48 @@ int svm_xe_bind(void *device, const struct svm_bind *binds, size_t n_binds,
 	}
 	if (atomic_load(&dev->is_lost))
 		return -ENODEV;
-	pthread_mutex_lock(&dev->bind_lock);
-	ret = bind_locked(dev, binds, (uint32_t)n_binds, &value);
-	pthread_mutex_unlock(&dev->bind_lock);
+	if (dev->submitter.has_thread) {
+		ret = svm_xe_submit_bind(dev, binds, (uint32_t)n_binds, &value);
+	} else {
+		pthread_mutex_lock(&dev->bind_lock);
+		ret = bind_locked(dev, binds, (uint32_t)n_binds, &value);
+		pthread_mutex_unlock(&dev->bind_lock);
+	}
 	if (ret < 0)
 		return atomic_load(&dev->is_lost) ? -ENODEV : ret;
 	*ret_point = (struct svm_point){ .timeline = SVM_TIMELINE_BIND, .value = value };
 	return 0;
 }
 
-int svm_xe_vm_change(struct svm_xe_device *dev, struct svm_xe_bind_op *op)
+int svm_xe_bind_change(struct svm_xe_device *dev, struct svm_xe_bind_op *op, uint64_t value)
 {
-	struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
+	const struct svm_xe_timeline *t = &dev->timelines[SVM_TIMELINE_BIND];
+	uint64_t submitted = submitted_to(dev);
 	struct svm_xe_sync out;
-	uint64_t submitted;
 	int ret;
 
-	pthread_mutex_lock(&dev->bind_lock);
-	pthread_mutex_lock(&dev->event_lock);
-	submitted = t->submitted;
-	pthread_mutex_unlock(&dev->event_lock);
 	/* What has a user fence cannot be replaced before it. */
 	if (!t->syncobj && submitted)
-		(void)svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, submitted, CHANGE_NS);
-	out = svm_xe_sync_point(dev, SVM_TIMELINE_BIND, submitted + 1);
+		(void)svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, submitted, SVM_XE_CHANGE_NS);
+	out = svm_xe_sync_point(dev, SVM_TIMELINE_BIND, value);
 	ret = svm_xe_vm_bind(dev, dev->shared_vm, dev->bind_queue, op, 1, NULL, &out, true);
 	if (ret == 0)
-		svm_xe_follow(dev, SVM_TIMELINE_BIND, submitted + 1);
+		svm_xe_follow(dev, SVM_TIMELINE_BIND, value);
+	return ret;
+}
+
+int svm_xe_vm_change(struct svm_xe_device *dev, struct svm_xe_bind_op *op)
+{
+	struct svm_xe_change change = { .op = *op };
+	uint64_t value;
+	int ret;
+
+	if (dev->submitter.has_thread)
+		return svm_xe_submit_change(dev, &change);
+	pthread_mutex_lock(&dev->bind_lock);
+	value = submitted_to(dev) + 1;
+	ret = svm_xe_bind_change(dev, op, value);
 	pthread_mutex_unlock(&dev->bind_lock);
 	return ret < 0 ? ret
-		       : svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, submitted + 1, CHANGE_NS);
+		       : svm_xe_timeline_wait(dev, SVM_TIMELINE_BIND, value, SVM_XE_CHANGE_NS);
 }

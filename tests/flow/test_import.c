@@ -4,6 +4,7 @@
  * memory bound into its VM, and its batches use the CPU's pointers. In VMs of each kind.
  */
 #include "xe_app.h"
+#include "xe_held.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -395,6 +396,135 @@ static void a_stray_access_stops_nobody_else(struct svm_fixture *f)
 	app_close(&app);
 }
 
+/* ---- The VM's lock ---------------------------------------------------------------------------- */
+
+/* Where the application maps what it holds back, next to its own memory. */
+#define HELD_VA (APP_VA + (UINT64_C(1) << 30))
+
+struct binder {
+	struct app *app;
+	struct held *held;
+	int result;
+	_Atomic bool is_done;
+};
+
+static void *bind_held(void *data)
+{
+	struct binder *b = data;
+
+	b->result = app_bind(b->app, (struct svm_xe_bind_op){ .op = SVM_XE_BIND_MAP_USERPTR,
+							      .userptr = (uintptr_t)b->held->page,
+							      .addr = HELD_VA,
+							      .range = PAGE });
+	b->is_done = true;
+	return NULL;
+}
+
+static void unbind_held(struct app *app)
+{
+	assert_int_equal(app_bind(app, (struct svm_xe_bind_op){ .op = SVM_XE_BIND_UNMAP,
+								.addr = HELD_VA,
+								.range = PAGE }),
+			 0);
+}
+
+/* Linux 7.3 waits for such a page with the VM locked; older ones say EFAULT. */
+static bool kernel_waits(struct app *app)
+{
+	struct held held;
+	struct binder binder = { .app = app, .held = &held };
+	pthread_t thread;
+	bool waits = false;
+
+	if (!held_open(&held))
+		return false;
+	assert_int_equal(pthread_create(&thread, NULL, bind_held, &binder), 0);
+	while (!waits && !binder.is_done)
+		waits = held_poll(&held, 10);
+	if (waits)
+		held_serve(&held);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(binder.result, waits ? 0 : -EFAULT);
+	if (waits)
+		unbind_held(app);
+	held_close(&held);
+	return waits;
+}
+
+/* The application's own bind waits for a page, with the VM locked. */
+static void a_bind_that_waits_stops_nobody_else(struct svm_fixture *f)
+{
+	struct app app;
+	bool waits;
+
+	assert_true(app_open(&app, APP_JOBS));
+	waits = kernel_waits(&app);
+	app_close(&app);
+	if (!waits) {
+		print_message("the driver of this kernel does not wait for a userfaultfd\n");
+		skip();
+	}
+	for_each_mode(&app)
+	{
+		struct svm_device *device;
+		struct held held;
+		struct binder binder = { .app = &app, .held = &held };
+		uint8_t *managed;
+		pthread_t thread;
+
+		fixture_space(f, NULL);
+		device = import(f, &app, 0);
+		managed = held_managed(f, device);
+		for (unsigned int work = 0; work < 2; work++) {
+			assert_int_equal(svm_device_fill(device, managed, 5, BLOCK, NULL, NULL), 0);
+			assert_true(held_open(&held));
+			assert_int_equal(pthread_create(&thread, NULL, bind_held, &binder), 0);
+			held_wait(&held);
+			held_serve_others(f, device, &held, managed, work);
+			assert_int_equal(pthread_join(thread, NULL), 0);
+			assert_int_equal(binder.result, 0);
+			unbind_held(&app);
+			held_close(&held);
+		}
+		fixture_space_end(f);
+		app_close(&app);
+	}
+}
+
+/* A fault of the application's batch waits for a page, with the VM locked. */
+static void a_fault_that_waits_stops_nobody_else(struct svm_fixture *f)
+{
+	struct svm_device *device;
+	uint8_t *managed;
+	struct app app;
+
+	if (!app_open(&app, APP_FAULTS) || app_mirror(&app) != 0 || !kernel_waits(&app)) {
+		if (app.vm)
+			app_close(&app);
+		print_message("no mirroring on this device or kernel, or its faults do not wait\n");
+		skip();
+	}
+	fixture_space(f, NULL);
+	device = import(f, &app, SVM_IMPORT_MIRRORED);
+	managed = held_managed(f, device);
+	for (unsigned int work = 0; work < 2; work++) {
+		struct held held;
+
+		assert_int_equal(svm_device_fill(device, managed, 5, BLOCK, NULL, NULL), 0);
+		assert_true(held_open(&held));
+		app_reset(&app);
+		app_store(&app, held.page, 4711);
+		assert_int_equal(app_start(&app), 0);
+		held_wait(&held);
+		held_serve_others(f, device, &held, managed, work);
+		assert_int_equal(app_wait(&app), 0);
+		assert_int_equal(*(volatile uint32_t *)held.page, 4711);
+		held_close(&held);
+	}
+	fixture_space_end(f);
+	app_close(&app);
+}
+
 /* ---- What is refused -------------------------------------------------------------------------- */
 
 static char lines[4096];
@@ -584,6 +714,8 @@ static const struct svm_fixture_case cases[] = {
 	FIXTURE_CASE(the_vm_stays_as_it_was, FIXTURE_ONCE),
 	FIXTURE_CASE(a_mirrored_vm_is_shared, FIXTURE_ONCE),
 	FIXTURE_CASE(a_stray_access_stops_nobody_else, FIXTURE_ONCE),
+	FIXTURE_CASE(a_bind_that_waits_stops_nobody_else, FIXTURE_ONCE),
+	FIXTURE_CASE(a_fault_that_waits_stops_nobody_else, FIXTURE_ONCE),
 	FIXTURE_CASE(what_cannot_be_imported_is_named, FIXTURE_ONCE),
 	FIXTURE_CASE(a_failed_import_leaves_nothing, FIXTURE_ONCE),
 	FIXTURE_CASE(a_lost_device_leaves_the_vm, FIXTURE_ONCE),

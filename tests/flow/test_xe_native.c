@@ -6,6 +6,7 @@
  */
 #include "../emu/emu_ctl.h"
 #include "fixture.h"
+#include "xe_held.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,44 @@ static void registered_memory_leaves_the_mirror(struct svm_fixture *f)
 	assert_int_equal(munmap(used, SIZE), 0);
 }
 
+/* ---- The VM's lock ---------------------------------------------------------------------------- */
+
+static void *fill_held(void *data)
+{
+	struct held_job *job = data;
+
+	job->result = svm_device_fill(job->device, (void *)job->at, 0x77, FIXTURE_PAGE, NULL, NULL);
+	return NULL;
+}
+
+/* A fault of the device waits for a page that a userfaultfd holds back, with the VM locked; who serves it touches managed
+ * memory. */
+static void a_fault_that_waits_stops_nobody_else(struct svm_fixture *f)
+{
+	struct svm_device *device = open_native(f);
+	struct held_job job = { .f = f, .device = device };
+	struct held held = { 0 };
+	uint8_t *managed;
+	pthread_t thread;
+
+	if (!expects("uffd")) {
+		fixture_space_end(f);
+		print_message("the driver of this kernel does not wait for a userfaultfd\n");
+		skip();
+	}
+	managed = held_managed(f, device);
+	assert_true(held_open(&held));
+	job.at = held.page;
+	assert_int_equal(pthread_create(&thread, NULL, fill_held, &job), 0);
+	held_wait(&held);
+	held_serve_others(f, device, &held, managed, false);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(job.result, 0);
+	assert_int_equal(held.page[FIXTURE_PAGE - 1], 0x77);
+	fixture_space_end(f);
+	held_close(&held);
+}
+
 /* ---- Hints ------------------------------------------------------------------------------------ */
 
 static void hints_say_what_the_driver_makes_of_them(struct svm_fixture *f)
@@ -399,6 +438,7 @@ static const struct svm_fixture_case cases[] = {
 	FIXTURE_CASE(engines_work_on_any_pointer, FIXTURE_ONCE),
 	FIXTURE_CASE(memory_may_go_and_come, FIXTURE_ONCE),
 	FIXTURE_CASE(registered_memory_leaves_the_mirror, FIXTURE_ONCE),
+	FIXTURE_CASE(a_fault_that_waits_stops_nobody_else, FIXTURE_ONCE),
 	FIXTURE_CASE(hints_say_what_the_driver_makes_of_them, FIXTURE_ONCE),
 	FIXTURE_CASE(the_preferred_location_counts_at_a_fault, FIXTURE_ONCE),
 	FIXTURE_CASE(another_device_is_preferred_if_it_can_be_reached, FIXTURE_ONCE),
