@@ -481,9 +481,9 @@ void svm_job_cancel(struct svm_job *job)
 		start_now(&job->wait_waiter, 0);
 }
 
-int svm_job_wait(struct svm_job *job, int64_t timeout_ns)
+bool svm_job_wait(struct svm_job *job, int64_t timeout_ns, int *ret_error)
 {
-	return svm_fence_block(job->ready, timeout_ns);
+	return svm_fence_block(job->ready, timeout_ns, ret_error);
 }
 
 static void end_holds(struct svm_job *job)

@@ -82,8 +82,8 @@ void svm_job_start(struct svm_job *job, struct svm_fence *wait);
 /* Result of the i-th of the caller's ranges. It has ended. */
 void svm_job_result(const struct svm_job *job, size_t i, struct svm_prefetch_result *ret);
 void svm_job_cancel(struct svm_job *job);
-/* Wait for its end; returns the first error. */
-int svm_job_wait(struct svm_job *job, int64_t timeout_ns);
+/* Wait for its end as svm_fence_block(); what it ended with is its first error. */
+bool svm_job_wait(struct svm_job *job, int64_t timeout_ns, int *ret_error);
 /* It has ended. Give its holds back once done (NULL: now) has signalled, then free it. */
 void svm_job_release(struct svm_job *job, struct svm_fence *done);
 

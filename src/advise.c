@@ -713,9 +713,8 @@ int svm_prefetch_wait(struct svm_prefetch *prefetch, int64_t timeout_ns,
 	r = svm_ctx_check(job->ctx);
 	if (r < 0)
 		return r;
-	r = svm_job_wait(job, timeout_ns);
-	if (r == -ETIMEDOUT && svm_job_wait(job, 0) == -ETIMEDOUT)
-		return r;
+	if (!svm_job_wait(job, timeout_ns, &r))
+		return -ETIMEDOUT;
 	for (size_t i = 0; i < job->n_given; i++) {
 		struct svm_prefetch_result result;
 
@@ -740,7 +739,7 @@ int svm_prefetch_destroy(struct svm_prefetch *prefetch)
 	if (r < 0)
 		return r;
 	svm_job_cancel(job);
-	(void)svm_job_wait(job, -1); /* its result was for svm_prefetch_wait() */
+	(void)svm_job_wait(job, -1, &r); /* its result was for svm_prefetch_wait() */
 	svm_job_release(job, NULL);
 	atomic_fetch_sub(&ctx->n_open_jobs, 1u);
 	return 0;

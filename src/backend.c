@@ -231,6 +231,21 @@ int svm_backend_find(const char *name, size_t length, const struct svm_log *log,
 	return -ENODEV;
 }
 
+int svm_backend_error(int error)
+{
+	switch (error) {
+	case 0:
+	case -ENOMEM:
+	case -ENOSPC:
+	case -ENODEV:
+	case -EOPNOTSUPP:
+	case -EACCES: /* a hint forbids it: told to the device with fault_done(), and told back */
+		return error;
+	default:
+		return -EIO;
+	}
+}
+
 bool svm_backend_is_native_only(const struct svm_backend_ops *ops)
 {
 	return ops->bind == no_bind;

@@ -29,27 +29,12 @@ static int result_of(const struct svm_timeline_state *state, uint64_t value)
 	return 0;
 }
 
-/* What callers are told of a backend's failure: errors that the interface knows, and whose meaning is the same to all. */
-static int known_error(int error)
-{
-	switch (error) {
-	case -ENOMEM:
-	case -ENOSPC:
-	case -ENODEV:
-	case -EOPNOTSUPP:
-	case -EACCES: /* a hint forbids it: told to the device with fault_done(), and told back */
-		return error;
-	default:
-		return -EIO;
-	}
-}
-
 static void note_failure(struct svm_timeline_state *state, uint64_t value, int status)
 {
 	unsigned int i = (unsigned int)(state->n_failures++ % SVM_FAILURES);
 
 	state->failed[i] = value;
-	state->failure[i] = known_error(status);
+	state->failure[i] = svm_backend_error(status);
 }
 
 /* LOCKING: device->lock. Move waiters whose point is reached to ready; woken: those who wait for any event, too. */
@@ -71,14 +56,14 @@ static void collect(struct svm_device *device, enum svm_timeline t, bool woken,
 	}
 }
 
-/* LOCKING: device->lock. All waiters end with the reason. */
-static void collect_all(struct svm_device *device, int reason, struct svm_list *ready)
+/* LOCKING: device->lock. All waiters end: whatever the reason, to them the device is gone. */
+static void collect_all(struct svm_device *device, struct svm_list *ready)
 {
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++) {
 		struct svm_list *waiters = &device->timelines[t].waiters;
 
 		svm_list_for_each(node, waiters)
-			svm_list_entry(node, struct svm_point_waiter, node)->status = reason;
+			svm_list_entry(node, struct svm_point_waiter, node)->status = -ENODEV;
 		svm_list_splice_tail(ready, waiters);
 	}
 }
@@ -274,7 +259,7 @@ void svm_device_lose(struct svm_device *device, int reason)
 	for (unsigned int t = 0; t < SVM_TIMELINES; t++)
 		(void)look(device, (enum svm_timeline)t, &ready);
 	atomic_store(&device->lost, reason);
-	collect_all(device, reason, &ready);
+	collect_all(device, &ready);
 	svm_unlock(&device->lock);
 	svm_unlock(&device->kill_lock);
 	svm_error(&device->ctx->log, "device %s: lost (error %d)", device->name, -reason);
@@ -316,7 +301,7 @@ static bool wait_for(struct svm_device *device, const struct svm_point *point, b
 	done = waiter->value <= state->completed;
 	waiter->status = done && !for_room ? result_of(state, waiter->value) : 0;
 	if (!done && svm_device_is_lost(device)) {
-		waiter->status = atomic_load(&device->lost);
+		waiter->status = -ENODEV;
 		done = true;
 	}
 	if (!done) {
@@ -399,7 +384,7 @@ static int note(struct svm_device *device, enum svm_timeline timeline, uint64_t 
 		r = -ENODEV;
 	if (r < 0) {
 		*point = (struct svm_point){ .timeline = timeline, .value = n_events };
-		return r == -EAGAIN ? r : known_error(r);
+		return r == -EAGAIN ? r : svm_backend_error(r);
 	}
 	svm_lock(&device->lock);
 	state->refused_ns = 0;

@@ -143,9 +143,10 @@ static void deadline_in(int64_t timeout_ns, struct timespec *ret_deadline)
 	ret_deadline->tv_nsec = (long)(end % 1000000000u);
 }
 
-int svm_fence_block(struct svm_fence *fence, int64_t timeout_ns)
+bool svm_fence_block(struct svm_fence *fence, int64_t timeout_ns, int *ret_status)
 {
 	struct timespec deadline;
+	bool signalled;
 	int r = 0;
 
 	if (timeout_ns > 0)
@@ -159,9 +160,11 @@ int svm_fence_block(struct svm_fence *fence, int64_t timeout_ns)
 		else
 			r = pthread_cond_timedwait(&fence->cond, &fence->lock.mutex, &deadline);
 	}
-	r = fence->signalled ? fence->status : -r;
+	signalled = fence->signalled;
+	if (signalled)
+		*ret_status = fence->status;
 	svm_unlock(&fence->lock);
-	return r;
+	return signalled;
 }
 
 /* One more reference, if the last one has not been given back. */
@@ -255,7 +258,9 @@ int svm_fence_wait(struct svm_fence *fence, int64_t timeout_ns)
 	if (!fence)
 		return -EINVAL;
 	r = svm_ctx_check(fence->ctx);
-	return r < 0 ? r : svm_fence_block(fence, timeout_ns);
+	if (r == 0 && !svm_fence_block(fence, timeout_ns, &r))
+		r = -ETIMEDOUT;
+	return r;
 }
 
 int svm_fence_export(struct svm_fence *fence, int *ret_fd)

@@ -45,8 +45,9 @@ bool svm_fence_add_waiter(struct svm_fence *fence, struct svm_fence_waiter *wait
 			  int *ret_status);
 /* Take a waiter back; false if it runs or ran already. */
 bool svm_fence_remove_waiter(struct svm_fence *fence, struct svm_fence_waiter *waiter);
-/* Wait as svm_fence_wait(), without the fork check. */
-int svm_fence_block(struct svm_fence *fence, int64_t timeout_ns);
+/* Sleep until it signals: timeout_ns < 0 for ever, 0 not at all. False: it has not; *ret_status is only written if it has,
+ * and may be any error, -ETIMEDOUT among them. */
+bool svm_fence_block(struct svm_fence *fence, int64_t timeout_ns, int *ret_status);
 /* Import an fd of which the fence becomes the owner. */
 int svm_fence_watch_fd(struct svm_fence *fence, int fd);
 int svm_fence_export_fd(struct svm_fence *fence, int *ret_fd);

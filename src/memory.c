@@ -659,7 +659,7 @@ static int make_pin(struct svm_space *space, uint64_t start, uint64_t end, uint3
 	job->ranges[0].write = write;
 	job->ranges[0].numa_node = numa_node;
 	svm_job_start(job, NULL);
-	r = svm_job_wait(job, -1);
+	(void)svm_job_wait(job, -1, &r);
 	if (r < 0) {
 		svm_job_release(job, NULL);
 		return r == -EAGAIN ? -EBUSY : r;

@@ -1241,8 +1241,7 @@ static bool ends_by_loss(const struct svm_block *block, int error)
 		const struct svm_block_device *entry = svm_block_device_of(block, a);
 
 		if (entry && svm_device_is_lost(entry->device) &&
-		    (error == -ENODEV || error == -EIO ||
-		     error == atomic_load(&entry->device->lost)))
+		    (error == -ENODEV || error == -EIO))
 			return true;
 	}
 	return false;

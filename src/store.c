@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "store.h"
 
+#include "backend.h"
 #include <errno.h>
 
 void svm_store_init(struct svm_store *store, const struct svm_backend_ops *ops, void *dev,
@@ -41,7 +42,7 @@ static int take_locked(struct svm_store *store, uint64_t *ret_handle)
 
 	if (store->n_used == store->n_total)
 		return -ENOSPC;
-	r = store->ops->chunk_alloc(store->dev, ret_handle);
+	r = svm_backend_error(store->ops->chunk_alloc(store->dev, ret_handle));
 	if (r == 0)
 		store->n_used++;
 	store->refused = r == -ENOSPC;

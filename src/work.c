@@ -147,7 +147,7 @@ int svm_acquire(struct svm_device *device, const struct svm_access_range *ranges
 	if (r < 0)
 		goto err_count;
 	if (!ret_ready) {
-		r = svm_job_wait(job, -1);
+		(void)svm_job_wait(job, -1, &r);
 		if (r < 0) {
 			svm_job_release(job, NULL);
 			r = r == -EAGAIN ? -EBUSY : r;
@@ -180,7 +180,7 @@ int svm_release(struct svm_access *access, struct svm_fence *done)
 	if (r < 0)
 		return r;
 	/* An acquire that is still under way has nothing that could be given back. */
-	(void)svm_job_wait(job, -1);
+	(void)svm_job_wait(job, -1, &r);
 	svm_job_release(job, done);
 	atomic_fetch_sub(&ctx->n_open_jobs, 1u);
 	return 0;
@@ -316,7 +316,7 @@ static int work_start(struct work *work, struct svm_fence *wait, struct svm_fenc
 		*ret_done = svm_fence_hand_out(done);
 		return 0;
 	}
-	r = svm_fence_block(done, -1);
+	(void)svm_fence_block(done, -1, &r);
 	svm_fence_put(done);
 	return r;
 }

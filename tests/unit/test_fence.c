@@ -126,6 +126,14 @@ static void add(struct svm_fence *fence, struct counter *counter)
 	assert_int_equal(status, 77);
 }
 
+/* What it ended with, or -ETIMEDOUT if it has not. */
+static int wait_for(struct svm_fence *fence, int64_t timeout_ns)
+{
+	int status = 0;
+
+	return svm_fence_block(fence, timeout_ns, &status) ? status : -ETIMEDOUT;
+}
+
 static struct svm_fence *new_fence(void)
 {
 	struct svm_fence *fence = svm_fence_new(&ctx);
@@ -155,7 +163,7 @@ static void waiters_run_once_in_order(void **state)
 	assert_false(svm_fence_complete(fence, 0));
 	assert_int_equal(n_called, 2);
 	assert_false(svm_fence_remove_waiter(fence, &counters[0].waiter));
-	assert_int_equal(svm_fence_block(fence, -1), -EIO);
+	assert_int_equal(wait_for(fence, -1), -EIO);
 	svm_fence_put(fence);
 }
 
@@ -202,19 +210,36 @@ static void a_waiter_may_drop_a_reference(void **state)
 
 /* ---- Blocking ---------------------------------------------------------------------------------- */
 
+/* What a fence ended with is told apart from a wait that was too short. */
+static void a_fence_that_failed_with_a_timeout_has_ended(void **state)
+{
+	struct svm_fence *fence = new_fence();
+	int status = 1;
+
+	(void)state;
+	assert_false(svm_fence_block(fence, 0, &status));
+	assert_false(svm_fence_block(fence, 1, &status));
+	assert_int_equal(status, 1);
+	svm_fence_complete(fence, -ETIMEDOUT);
+	assert_true(svm_fence_block(fence, 0, &status));
+	assert_int_equal(status, -ETIMEDOUT);
+	assert_true(svm_fence_block(fence, -1, &status));
+	svm_fence_put(fence);
+}
+
 static void time_outs(void **state)
 {
 	struct svm_fence *fence = new_fence();
 	uint64_t before = svm_sys_real.clock_ns();
 
 	(void)state;
-	assert_int_equal(svm_fence_block(fence, 0), -ETIMEDOUT);
-	assert_int_equal(svm_fence_block(fence, 1), -ETIMEDOUT);
-	assert_int_equal(svm_fence_block(fence, 20000000), -ETIMEDOUT);
+	assert_int_equal(wait_for(fence, 0), -ETIMEDOUT);
+	assert_int_equal(wait_for(fence, 1), -ETIMEDOUT);
+	assert_int_equal(wait_for(fence, 20000000), -ETIMEDOUT);
 	assert_true(svm_sys_real.clock_ns() - before >= 20000000u);
 	svm_fence_complete(fence, 0);
-	assert_int_equal(svm_fence_block(fence, 0), 0);
-	assert_int_equal(svm_fence_block(fence, INT64_MAX), 0);
+	assert_int_equal(wait_for(fence, 0), 0);
+	assert_int_equal(wait_for(fence, INT64_MAX), 0);
 	svm_fence_put(fence);
 }
 
@@ -235,7 +260,7 @@ static void blocking_until_another_thread_signals(void **state)
 		pthread_t thread;
 
 		assert_int_equal(pthread_create(&thread, NULL, complete_it, fence), 0);
-		assert_int_equal(svm_fence_block(fence, timeouts[i]), -EBUSY);
+		assert_int_equal(wait_for(fence, timeouts[i]), -EBUSY);
 		assert_int_equal(pthread_join(thread, NULL), 0);
 		svm_fence_put(fence);
 	}
@@ -330,9 +355,9 @@ static void an_imported_fd_signals(void **state)
 
 	(void)state;
 	assert_int_equal(svm_fence_watch_fd(fence, copy), 0);
-	assert_int_equal(svm_fence_block(fence, 1000000), -ETIMEDOUT);
+	assert_int_equal(wait_for(fence, 1000000), -ETIMEDOUT);
 	raise_event(mine);
-	assert_int_equal(svm_fence_block(fence, -1), 0);
+	assert_int_equal(wait_for(fence, -1), 0);
 	svm_fence_put(fence);
 	/* The fence owned the copy, and nothing else. It goes when the thread that signalled lets go, too. */
 	while (fcntl(copy, F_GETFD) != -1)
@@ -457,6 +482,7 @@ int main(void)
 		TEST(waiters_run_once_in_order),
 		TEST(a_late_waiter_is_told_at_once),
 		TEST(a_waiter_may_drop_a_reference),
+		TEST(a_fence_that_failed_with_a_timeout_has_ended),
 		TEST(time_outs),
 		TEST(blocking_until_another_thread_signals),
 		TEST(exported_fds_become_readable_and_stay_so),

@@ -644,6 +644,22 @@ static void answers_that_are_none_count_as_refusals(struct svm_fixture *f)
 	munmap(p, PAGE);
 }
 
+/* A driver's error may be the one that a wait ends with when it was too short. */
+static void a_driver_that_timed_out_has_answered(struct svm_fixture *f)
+{
+	struct svm_prefetch_result result = { 0 };
+	void *p = map(PAGE);
+
+	make_space(f, 0);
+	fake_fail(FAKE_NATIVE_PREFETCH, 1, -ETIMEDOUT, 1);
+	assert_int_equal(svm_prefetch(f->space, p, PAGE, svm_device_location(open_native(f)),
+				      &result),
+			 -ETIMEDOUT);
+	assert_int_equal(result.failed, PAGE);
+	assert_int_equal(result.error, -ETIMEDOUT);
+	munmap(p, PAGE);
+}
+
 static bool no_memory;
 
 static int scarce_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
@@ -751,6 +767,7 @@ static const struct svm_fixture_case cases[] = {
 	FIXTURE_CASE(a_native_device_reaches_what_was_acquired, FIXTURE_ONCE),
 	FIXTURE_CASE(a_lost_device_is_told_nothing, FIXTURE_ONCE),
 	FIXTURE_CASE(answers_that_are_none_count_as_refusals, FIXTURE_ONCE),
+	FIXTURE_CASE(a_driver_that_timed_out_has_answered, FIXTURE_ONCE),
 	FIXTURE_CASE(without_memory_nothing_changes, FIXTURE_ONCE),
 	FIXTURE_CASE(devices_come_and_go_under_advice, FIXTURE_ONCE),
 };

@@ -139,12 +139,19 @@ static void the_budget_is_kept(void **state)
 
 static void an_error_of_the_backend_is_passed_on_and_uses_nothing(void **state)
 {
+	static const int strange[] = { -ETIMEDOUT, -EAGAIN, -EBUSY, -EINVAL, -EINTR, 1 };
 	uint64_t handle;
 
 	(void)state;
 	memory.alloc_error = -ENODEV;
 	assert_int_equal(svm_store_take(&store, &handle), -ENODEV);
 	assert_int_equal(store.n_used, 0);
+	/* Those that mean something else to the core, or nothing, are failures of the device. */
+	for (unsigned int i = 0; i < sizeof(strange) / sizeof(strange[0]); i++) {
+		memory.alloc_error = strange[i];
+		assert_int_equal(svm_store_take(&store, &handle), -EIO);
+		assert_int_equal(store.n_used, 0);
+	}
 	memory.alloc_error = 0;
 	fill(N);
 }
