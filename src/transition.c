@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "transition.h"
 
+#include "backend.h"
 #include "sys.h"
 #include <assert.h>
 #include <errno.h>
@@ -248,9 +249,7 @@ static char *cpu_end(const struct svm_copy_end *end, struct svm_device *device, 
 
 	if (end->host)
 		return end->host;
-	*ret_error = device->ops.chunk_map(end->peer_dev, end->chunk, &map);
-	if (*ret_error == -EAGAIN)
-		*ret_error = -EIO; /* no queue could be full */
+	*ret_error = svm_backend_error(device->ops.chunk_map(end->peer_dev, end->chunk, &map));
 	if (*ret_error < 0)
 		return NULL;
 	if (!map) {
@@ -260,9 +259,9 @@ static char *cpu_end(const struct svm_copy_end *end, struct svm_device *device, 
 	return (char *)map + end->offset;
 }
 
-static bool has_lost_bytes(const struct svm_device *device)
+static bool has_kept_bytes(const struct svm_device *device)
 {
-	return svm_device_is_lost(device) && device->ops.memory_kept(device->dev) != 1;
+	return device->ops.memory_kept(device->dev) == 1;
 }
 
 /* The CPU does it, through visible device memory: no engine, or the device died and its memory did
@@ -292,19 +291,23 @@ static int copy_by_cpu(struct copy_batch *batch)
 static void copy_flush(struct copy_batch *batch)
 {
 	struct svm_point point = { .timeline = SVM_TIMELINE_COPY };
+	bool lost;
 	int r;
 
 	if (batch->n == 0 || batch->result < 0) {
 		batch->n = 0; /* after a failure nothing more is handed over */
 		return;
 	}
-	if (has_lost_bytes(batch->device))
+	lost = svm_device_is_lost(batch->device); /* it may be so a moment later */
+	if (lost && !has_kept_bytes(batch->device))
 		r = -ENODEV; /* what its memory shows now is nobody's bytes */
-	else if (svm_device_is_lost(batch->device) ||
-		 !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
+	else if (lost || !svm_device_has(batch->device, SVM_CAP_COPY_ENGINE))
 		r = copy_by_cpu(batch);
 	else
 		r = svm_device_copies(batch->device, batch->copies, batch->n, batch->flags, &point);
+	/* However a dead device refuses: who decides by the error is to find that it is lost. */
+	if (r < 0 && r != -EAGAIN && svm_device_is_lost(batch->device))
+		r = -ENODEV;
 	batch->n = 0;
 	if (r < 0)
 		batch->result = r;
@@ -459,7 +462,7 @@ static void check_source(struct svm_transition *t, uint32_t from)
 	if (copier(t, from) == device && svm_device_has(device, SVM_CAP_COPY_ENGINE))
 		return;
 	svm_device_check(device);
-	if (has_lost_bytes(device))
+	if (svm_device_is_lost(device) && !has_kept_bytes(device))
 		note_status(t, -ENODEV);
 }
 

@@ -379,6 +379,8 @@ static int fake_chunk_map(void *device, uint64_t handle, void **ret_addr)
 	r = enter(FAKE_CHUNK_MAP);
 	if (r == -ENODEV && dev.is_dead && (fake.keep || fake.corpse))
 		r = 0;
+	if (!(fake.caps & SVM_CAP_CPU_VISIBLE))
+		r = -EOPNOTSUPP;
 	if (r == 0)
 		*ret_addr = chunk_at(handle);
 	pthread_mutex_unlock(&dev.lock);

@@ -93,6 +93,8 @@ struct flow {
 	unsigned int n_errors; /* calls and touches that failed, and the last of them: */
 	int last_error;
 	int last_line;
+	unsigned int n_odd; /* of these, with an error that no loss explains, and the last: */
+	int odd_error;
 	bool may_lose; /* the device may die: poisoned pages are a fair report */
 	unsigned int n_lost;
 	const char *what; /* for messages */
@@ -111,6 +113,10 @@ static void note_at(struct flow *flow, int r, int line)
 	flow->n_errors++;
 	flow->last_error = r;
 	flow->last_line = line;
+	if (r != -ENODEV && r != -EIO && r != -EFAULT) {
+		flow->n_odd++;
+		flow->odd_error = r;
+	}
 }
 
 /* What has to work, and what the run was about if it does not. */
@@ -557,6 +563,7 @@ static void nothing_fails(struct svm_fixture *f)
 #define KEEP   (1u << 0) /* memory survives the loss of the device */
 #define POINT  (1u << 1) /* the call is taken, and its point fails */
 #define CORPSE (1u << 2) /* memory that did not survive can be mapped, and shows something */
+#define HIDDEN (1u << 3) /* with KEEP: it survives, and nobody can get at it */
 
 /* One run with the nth call of op failing with error; 0: the device dies there. False: there is no nth call. */
 static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pace pace,
@@ -570,7 +577,8 @@ static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pac
 	(void)snprintf(what, sizeof(what), "caps %x, pace %u: %s call %u: %s%s", caps,
 		       (unsigned int)pace, fake_op_names[op], nth,
 		       error ? strerror(-error) : "death",
-		       how & KEEP     ? ", memory kept"
+		       how & HIDDEN   ? ", memory hidden"
+		       : how & KEEP   ? ", memory kept"
 		       : how & CORPSE ? ", memory garbage"
 		       : how & POINT  ? ", by its point"
 				      : "");
@@ -602,7 +610,11 @@ static bool run_with_failure(struct svm_fixture *f, uint32_t caps, enum fake_pac
 		fail_msg("%s: %u calls fail, the last with %s in line %d", what, flow.n_errors,
 			 strerror(-flow.last_error), flow.last_line);
 	finish(&flow);
-	if ((how & KEEP) && flow.n_lost)
+	/* However it refuses what is left to do: the device is gone, and that is what its users are told. */
+	if (error == 0 && flow.n_odd)
+		fail_msg("%s: %u calls fail with another error, the last with %s", what, flow.n_odd,
+			 strerror(-flow.odd_error));
+	if ((how & (KEEP | HIDDEN)) == KEEP && flow.n_lost)
 		fail_msg("%s: %u pages lost", what, flow.n_lost);
 	return was_there;
 }
@@ -689,6 +701,7 @@ static void the_device_dies_at_each_bind(struct svm_fixture *f)
 	each_call_fails_once(f, caps_of[1], FAKE_BY_THREAD, FAKE_BIND, 0, KEEP);
 	each_call_fails_once(f, FAKE_CAPS_ALL, FAKE_AT_ONCE, FAKE_BIND, 0, CORPSE);
 	each_call_fails_once(f, caps_of[2], FAKE_AT_ONCE, FAKE_BIND, 0, CORPSE);
+	each_call_fails_once(f, caps_of[3], FAKE_AT_ONCE, FAKE_BIND, 0, KEEP | HIDDEN);
 }
 
 static void the_device_dies_at_each_copy(struct svm_fixture *f)
