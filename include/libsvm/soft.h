@@ -41,8 +41,8 @@ extern "C" {
  * signals when all of the grid has run.
  *
  * Errors: -EINVAL (kernel NULL, n 0, args_size); -EOPNOTSUPP (not a soft device); -ENODEV (lost);
- * -ENOMEM; -ECHILD. The fence's status: 0, -ENODEV (lost while it ran), -EIO, -ENOSPC or -EACCES (a
- * fault that could not be served; the device is lost then).
+ * -ENOMEM; -ECHILD. The fence's status: 0, -ENODEV (lost while it ran), -EIO, -ENOSPC, -ENOMEM or -EACCES
+ * (a fault that could not be served; the device is lost then).
  */
 int svm_soft_launch(struct svm_device *device,
 		    void (*kernel)(const void *args, uint64_t index, uint64_t count),

@@ -87,6 +87,17 @@ static bool after_signal(struct region *r, uint64_t offset, int number)
 	return true;
 }
 
+/* The signal stays until the page is served. Not by a prefetch, which leaves what must not move where it is: as a touch
+ * does, an access of the CPU gets it from anywhere. */
+static void ask_again(void *addr)
+{
+	flow_hold_begins();
+	if (svm_host_acquire(flow.space, addr, 1, SVM_ACCESS_READ, 0) == 0)
+		flow_expect("svm_host_release",
+			    svm_host_release(flow.space, addr, 1, SVM_ACCESS_READ), 0);
+	flow_hold_ends();
+}
+
 /* Copy one page, or less, from or to a region. False: it is lost. */
 static bool touch_region(struct region *r, uint64_t offset, void *to, const void *from,
 			 uint64_t size)
@@ -98,8 +109,7 @@ static bool touch_region(struct region *r, uint64_t offset, void *to, const void
 			return true;
 		if (after_signal(r, offset, number))
 			return false;
-		(void)svm_prefetch(flow.space, r->addr + offset, 1,
-				   (struct svm_location){ .kind = SVM_LOCATION_HOST }, NULL);
+		ask_again(r->addr + offset);
 	}
 	flow_fail("page %p is with a hostile device that does not give it",
 		  (void *)(r->addr + offset));

@@ -144,6 +144,17 @@ static int acquire(struct dice *d, struct slot *s, const struct work_span *spans
 	return e;
 }
 
+/* A launch has not ended well: with memory that could not be had, or its device, it is lost. What a hostile device answers
+ * where its pages are wanted is passed on, as far as it is an error of the interface. */
+static void launch_failed(struct slot *s, int e)
+{
+	bool passed_on = flow.config.hostile && (e == -ENOSPC || e == -ENOMEM);
+
+	if (e != -ENODEV && e != -EIO && !passed_on)
+		flow_fail("launch on device %d (%s): %d", (int)(s - flow.slots), s->name, e);
+	flow_expect_lost(s, "launch", e);
+}
+
 /* A device that runs functions of this program. */
 static struct slot *use_launcher(struct dice *d)
 {
@@ -198,9 +209,7 @@ static int launch(struct worker *w, struct dice *d, struct slot *s, const struct
 		  spans[0].size, grid, e);
 	if (e == 0)
 		return 0;
-	if (e != -ENODEV && e != -EIO)
-		flow_fail("launch on device %d (%s): %d", (int)(s - flow.slots), s->name, e);
-	flow_expect_lost(s, "launch", e);
+	launch_failed(s, e);
 	return e;
 }
 
@@ -403,11 +412,8 @@ void flow_op_two_readers(struct worker *w, struct dice *d)
 			if (e == 0)
 				flow_check_bytes(w, r, span.offset, span.size,
 						 w->scratch + i * SCRATCH / 2u, s[i]->name);
-			else if (e != -ENODEV && e != -EIO)
-				flow_fail("launch on device %d (%s): %d", (int)(s[i] - flow.slots),
-					  s[i]->name, e);
 			else
-				flow_expect_lost(s[i], "launch", e);
+				launch_failed(s[i], e);
 		}
 	}
 	flow_leave_slot(s[1]);
