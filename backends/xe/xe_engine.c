@@ -130,14 +130,14 @@ static void build(struct svm_xe_engine *e, uint64_t seq, uint32_t max_requests, 
 
 /* ---- Running a batch -------------------------------------------------------------------------- */
 
-static int map_host(struct svm_xe_engine *e, uint32_t n_ops)
+static int map_host(struct svm_xe_engine *e, uint32_t n_ops, bool sure)
 {
 	struct svm_xe_sync out = svm_xe_sync_signal(e->map_syncobj, e->map_point + 1);
 	int ret;
 
 	if (n_ops == 0)
 		return 0;
-	ret = svm_xe_vm_bind(e->dev, e->vm, e->map_queue, e->ops, n_ops, NULL, &out, false);
+	ret = svm_xe_vm_bind(e->dev, e->vm, e->map_queue, e->ops, n_ops, NULL, &out, sure);
 	if (ret == 0)
 		e->map_point++;
 	return ret;
@@ -257,7 +257,8 @@ static int start(struct svm_xe_engine *e)
 		int ret;
 
 		build(e, seq, max, &b);
-		ret = map_host(e, b.n_ops);
+		/* A batch of many can be made smaller. */
+		ret = map_host(e, b.n_ops, b.n_requests <= 1);
 		if (ret == 0)
 			return run(e, seq, &b);
 		if (svm_xe_is_loss(e->dev, ret, "VM_BIND"))

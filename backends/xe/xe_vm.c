@@ -208,11 +208,22 @@ static int unbind_all(struct svm_xe_device *dev, uint32_t n, const struct svm_xe
 		svm_xe_lose(dev, -EIO, "memory cannot be unbound");
 	if (ret < 0)
 		return -ENODEV;
+	/* Nothing but unbinds: that is what was asked for. */
+	if (why == 0)
+		return 0;
 	pthread_mutex_lock(&dev->event_lock);
 	dev->failures[dev->n_failed++ % SVM_XE_FAILURES] =
 		(struct svm_xe_failure){ .value = out->timeline_value, .status = why };
 	pthread_mutex_unlock(&dev->event_lock);
 	return 0;
+}
+
+static bool is_unbind(const struct svm_xe_device *dev, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (dev->bind_ops[i].op != SVM_XE_BIND_UNMAP)
+			return false;
+	return true;
 }
 
 static uint64_t submitted_to(struct svm_xe_device *dev)
@@ -232,6 +243,9 @@ int svm_xe_bind_ops(struct svm_xe_device *dev, uint32_t n, uint64_t value, bool 
 	uint64_t submitted = submitted_to(dev);
 	int ret = bind_pieces(dev, n, &out, false);
 
+	/* Short of memory for a moment. ENOBUFS is not: it asks for smaller pieces. */
+	if (ret == -ENOMEM)
+		ret = bind_pieces(dev, n, &out, true);
 	/* User fences: a bind of these addresses is under way. Its end is an event; or it was, just now. */
 	if (ret == -EBUSY && !t->syncobj) {
 		if (submitted > atomic_load(&t->done) && !may_block)
@@ -243,7 +257,7 @@ int svm_xe_bind_ops(struct svm_xe_device *dev, uint32_t n, uint64_t value, bool 
 	}
 	if (ret < 0) {
 		if (!svm_xe_is_loss(dev, ret, "VM_BIND"))
-			ret = unbind_all(dev, n, &out, ret);
+			ret = unbind_all(dev, n, &out, is_unbind(dev, n) ? 0 : ret);
 		if (ret < 0)
 			return -ENODEV;
 	}

@@ -234,6 +234,9 @@ static void count_leaks(struct emu_file *file, const char *when)
 	if (file->dev->driver->counts)
 		file->dev->driver->counts(file, &vms, &queues);
 	emu_unlock();
+	/* No ioctl could have given anything back. */
+	if (atomic_load(&file->dev->wedged) || atomic_load(&file->dev->unplugged))
+		return;
 	if (!(gems + syncobjs + vms + queues))
 		return;
 	atomic_fetch_add(&emu.n_leaked, gems + syncobjs + vms + queues);

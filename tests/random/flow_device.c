@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* What can be a device of a run. A line here is all that a further kind takes. */
 struct flow_device_kind {
@@ -69,6 +70,13 @@ static struct {
 static unsigned int n_names = 1;
 static bool listed; /* names come from the environment */
 
+/* What their kernel may do to listed devices, by itself. */
+static enum {
+	NOTHING,
+	REFUSE /* to open them */,
+	KILL /* them, at any time, or refuse */
+} kernel_may;
+
 static const char *add_name(const char *text, size_t length)
 {
 	const char *colon = memchr(text, ':', length);
@@ -108,7 +116,16 @@ const char *flow_device_init(void)
 {
 	const char *list = getenv("SVM_TEST_DEVICES");
 
+	const char *may = getenv("SVM_TEST_KERNEL_MAY");
+
 	hostile_plug();
+	if (may) {
+		kernel_may = strcmp(may, "kill") == 0	  ? KILL
+			     : strcmp(may, "refuse") == 0 ? REFUSE
+							  : NOTHING;
+		if (kernel_may == NOTHING || !list)
+			return "goes with SVM_TEST_KERNEL_MAY, which is refuse or kill";
+	}
 	if (!list)
 		return NULL;
 	n_names = 0;
@@ -172,10 +189,20 @@ static void mark_killed(struct slot *s)
 void flow_expect_lost(struct slot *s, const char *what, int error)
 {
 	struct svm_device_info info = { .size = sizeof(info) };
+	const struct timespec pause = { .tv_nsec = 1000000 };
 	int e = svm_device_query(s->device, &info);
 
 	if (atomic_load(&s->killed) || flow_is_hostile(s))
 		return;
+	/* Its driver knew first; the watch has an eye on how long that takes. */
+	while (s->mortal && e == 0 && !info.is_lost) {
+		(void)nanosleep(&pause, NULL);
+		e = svm_device_query(s->device, &info);
+	}
+	if (s->mortal && e == 0) {
+		mark_killed(s);
+		return;
+	}
 	if (e < 0 || !info.is_lost)
 		flow_fail("%s on device %d: %d, but it is not lost", what, (int)(s - flow.slots),
 			  error);
@@ -193,7 +220,14 @@ void flow_open_slot(struct slot *s, uint64_t key)
 
 	choose_name(&d, s);
 	atomic_store(&s->killed, false);
+	s->mortal = kernel_may == KILL && !s->kind->choose;
+	if (s->mortal)
+		atomic_store(&flow.bytes_lost, true);
 	e = svm_device_open(flow.space, s->name, &s->device);
+	if (e < 0 && kernel_may != NOTHING && !s->kind->choose) {
+		s->device = NULL;
+		return;
+	}
 	if (e < 0)
 		flow_fail("svm_device_open(%s): %d", s->name, e);
 	e = svm_device_query(s->device, &info);
@@ -278,7 +312,8 @@ void flow_op_reopen(struct worker *w, struct dice *d)
 	}
 	if (!s->device && (others || flow_chance(d, 60))) {
 		flow_open_slot(s, key);
-		flow_note(w, "open", NULL, (int)(s - flow.slots), 0, s->blocks, s->caps, 0);
+		if (s->device)
+			flow_note(w, "open", NULL, (int)(s - flow.slots), 0, s->blocks, s->caps, 0);
 	}
 	(void)pthread_rwlock_unlock(&s->lock);
 }

@@ -246,10 +246,9 @@ void flow_op_pin(struct worker *w, struct dice *d)
 		return;
 	}
 	flow_settle(w, r, offset, size);
-	if (!s)
-		flow_hold_begins();
+	flow_hold_begins();
 	e = svm_pin(flow.space, r->addr + offset, size, to);
-	if (e < 0 && !s)
+	if (e < 0)
 		flow_hold_ends();
 	flow_note(w, NULL, r, s ? (int)(s - flow.slots) : -1, offset, size, 0, e);
 	if (e == -EACCES && s && (r->forbidden >> s->id & 1u))

@@ -64,9 +64,9 @@ void flow_end_item(struct worker *w, struct item *it)
 	if (s) {
 		flow_give_room(s, it->size);
 		atomic_fetch_sub(&s->n_open, 1u);
-	} else if (it->kind != ITEM_PREFETCH) {
-		flow_hold_ends();
 	}
+	if (it->kind != ITEM_PREFETCH)
+		flow_hold_ends();
 	it->kind = ITEM_NONE;
 }
 

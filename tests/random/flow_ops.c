@@ -76,8 +76,8 @@ void flow_do_op(struct worker *w, unsigned int index)
 	flow_current.worker = w->number;
 	flow_current.op = index;
 	flow_current.kind = kind;
-	flow_current.n_begun = atomic_load(&flow.n_host_holds_begun);
-	flow_current.held = atomic_load(&flow.n_host_holds) != 0;
+	flow_current.n_begun = atomic_load(&flow.n_holds_begun);
+	flow_current.held = atomic_load(&flow.n_holds) != 0;
 	__atomic_store_n(&w->doing.op, index, __ATOMIC_RELAXED);
 	__atomic_store_n(&w->doing.kind, kind, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&flow.order->report->n_started, 1u, __ATOMIC_RELAXED);

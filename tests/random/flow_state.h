@@ -76,6 +76,7 @@ struct slot {
 	uint32_t caps;
 	uint64_t blocks;
 	bool lossy;
+	bool mortal; /* its kernel may kill it */
 	atomic_bool killed;
 	atomic_uint n_open;
 	atomic_ullong n_taken; /* blocks that pins and holds keep there */
@@ -104,9 +105,9 @@ struct flow_state {
 	struct svm_space *space;
 	struct slot slots[N_SLOTS];
 	struct worker workers[FLOW_WORKERS];
-	atomic_bool bytes_lost;	  /* a device that keeps nothing was lost */
-	atomic_uint n_host_holds; /* pins and acquires of host memory that are open */
-	atomic_uint n_host_holds_begun;
+	atomic_bool bytes_lost; /* a device that keeps nothing was lost */
+	atomic_uint n_holds;	/* pins and acquires of host memory that are open */
+	atomic_uint n_holds_begun;
 };
 extern struct flow_state flow;
 
@@ -120,22 +121,22 @@ struct flow_current {
 };
 extern __thread struct flow_current flow_current;
 
-/* Around all calls that hold host memory, so that whoever is refused meanwhile finds it said. */
+/* Around all that holds memory, on the host or a device, so that whoever is refused meanwhile finds it said. */
 static inline void flow_hold_begins(void)
 {
-	atomic_fetch_add(&flow.n_host_holds, 1u);
-	atomic_fetch_add(&flow.n_host_holds_begun, 1u);
+	atomic_fetch_add(&flow.n_holds, 1u);
+	atomic_fetch_add(&flow.n_holds_begun, 1u);
 }
 
 static inline void flow_hold_ends(void)
 {
-	atomic_fetch_sub(&flow.n_host_holds, 1u);
+	atomic_fetch_sub(&flow.n_holds, 1u);
 }
 
-/* Somebody held host memory at some moment of what the calling thread does. */
-static inline bool flow_host_was_held(void)
+/* Somebody else held memory at some moment of what the calling thread does, or it did before. */
+static inline bool flow_was_held(void)
 {
-	return flow_current.held || flow_current.n_begun != atomic_load(&flow.n_host_holds_begun);
+	return flow_current.held || flow_current.n_begun != atomic_load(&flow.n_holds_begun);
 }
 
 /* ---- Random numbers --------------------------------------------------------------------------- */

@@ -78,11 +78,14 @@ static bool acquire_refused(struct slot *s, const struct work_span *spans, unsig
 	if (e == -EIO || e == -ENODEV)
 		for (unsigned int i = 0; i < n; i++)
 			lost |= flow_find_losses(spans[i].region, spans[i].offset, spans[i].size);
+	/* A bind that the kernel refused. */
+	if (e == -EIO && s->mortal)
+		return true;
 	if ((e == -EACCES && forbidden) || (e == -ENOLINK && never) || (e == -EIO && lost) ||
 	    e == -ENOSPC)
 		return true;
-	/* What must not move can only change kind, and neighbours that the CPU holds keep it from that. */
-	if (e == -EBUSY && never && flow_host_was_held())
+	/* What must not move can only change kind, all of the block at once, and who holds a neighbour keeps it from that. */
+	if (e == -EBUSY && never && flow_was_held())
 		return true;
 	if (e == -ENODEV) {
 		flow_expect_lost(s, what, e);
@@ -117,8 +120,21 @@ static bool safe_to_touch(const struct slot *s, const struct work_span *spans, u
 	return true;
 }
 
-static int acquire(struct dice *d, struct slot *s, const struct work_span *spans, unsigned int n,
-		   struct svm_access **ret_access)
+/* A hold of the operation's own, which explains nothing that it is refused. */
+static void own_hold_begins(void)
+{
+	flow_hold_begins();
+	flow_current.n_begun++;
+}
+
+static void release(struct svm_access *access, struct svm_fence *done)
+{
+	flow_expect("svm_release", svm_release(access, done), 0);
+	flow_hold_ends();
+}
+
+static int try_acquire(struct dice *d, struct slot *s, const struct work_span *spans,
+		       unsigned int n, struct svm_access **ret_access)
 {
 	struct svm_access_range ranges[2];
 	struct svm_fence *ready;
@@ -153,6 +169,19 @@ static void launch_failed(struct slot *s, int e)
 	if (e != -ENODEV && e != -EIO && !passed_on)
 		flow_fail("launch on device %d (%s): %d", (int)(s - flow.slots), s->name, e);
 	flow_expect_lost(s, "launch", e);
+}
+
+/* To be ended with release(). */
+static int acquire(struct dice *d, struct slot *s, const struct work_span *spans, unsigned int n,
+		   struct svm_access **ret_access)
+{
+	int e;
+
+	own_hold_begins();
+	e = try_acquire(d, s, spans, n, ret_access);
+	if (e < 0)
+		flow_hold_ends();
+	return e;
 }
 
 /* A device that runs functions of this program. */
@@ -192,7 +221,7 @@ static int launch(struct worker *w, struct dice *d, struct slot *s, const struct
 	e = svm_soft_launch(s->device, kernel, args, sizeof(*args), grid, wait,
 			    sync ? NULL : &done);
 	if (e == 0 && !sync && access && flow_chance(d, 70)) {
-		flow_expect("svm_release", svm_release(access, done), 0);
+		release(access, done);
 		access = NULL;
 	}
 	if (wait) {
@@ -204,7 +233,7 @@ static int launch(struct worker *w, struct dice *d, struct slot *s, const struct
 		svm_fence_unref(done);
 	}
 	if (access)
-		flow_expect("svm_release", svm_release(access, NULL), 0);
+		release(access, NULL);
 	flow_note(w, "launch", spans[0].region, (int)(s - flow.slots), spans[0].offset,
 		  spans[0].size, grid, e);
 	if (e == 0)
@@ -396,7 +425,7 @@ void flow_op_two_readers(struct worker *w, struct dice *d)
 				    1u + flow_pick(d, 4), NULL, &done[i]);
 		ran[i] = e == 0;
 		/* Now: a device that can fault may wait for the other one, which must not wait for us. */
-		flow_expect("svm_release", svm_release(access, done[i]), 0);
+		release(access, done[i]);
 		if (e < 0) {
 			if (e != -ENODEV)
 				flow_fail("svm_soft_launch: %d", e);
@@ -448,10 +477,12 @@ void flow_op_device_copy(struct worker *w, struct dice *d)
 	for (unsigned int i = 0; i < 2; i++)
 		flow_settle(w, spans[i].region, spans[i].offset, spans[i].size);
 	if ((s->caps & SVM_CAP_WORK) && safe_to_touch(s, spans, 2)) {
+		own_hold_begins();
 		e = svm_device_copy(s->device, spans[0].region->addr + spans[0].offset,
 				    spans[1].region->addr + spans[1].offset, spans[0].size, NULL,
 				    sync ? NULL : &done);
 		e = work_ends(s, spans, 2, "svm_device_copy", e, done);
+		flow_hold_ends();
 		flow_note(w, "dst", spans[0].region, (int)(s - flow.slots), spans[0].offset,
 			  spans[0].size, spans[1].offset, e);
 		known = known_bytes(&spans[1], w->buffer);
@@ -478,9 +509,11 @@ void flow_op_device_fill(struct worker *w, struct dice *d)
 	flow_pick_span(d, r, &span.offset, &span.size);
 	flow_settle(w, r, span.offset, span.size);
 	if ((s->caps & SVM_CAP_WORK) && safe_to_touch(s, &span, 1)) {
+		own_hold_begins();
 		e = svm_device_fill(s->device, r->addr + span.offset, value, span.size, NULL,
 				    sync ? NULL : &done);
 		e = work_ends(s, &span, 1, "svm_device_fill", e, done);
+		flow_hold_ends();
 		flow_note(w, NULL, r, (int)(s - flow.slots), span.offset, span.size, value, e);
 		memset(w->buffer, value, span.size);
 		wrote(w, &span, e);

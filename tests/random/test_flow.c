@@ -15,6 +15,7 @@
  *   SVM_TEST_SECONDS=N     how long to go on (60)
  *   SVM_TEST_SEED_FILE=F   run the sequence in this file, once, and print its operations
  *   SVM_TEST_DEVICES=L     names of devices to choose from, with spaces between; "soft" alone: any soft device
+ *   SVM_TEST_KERNEL_MAY=W  those devices may be refused (W: refuse), or also die by themselves (kill)
  *   SVM_TEST_MISTAKE=N     every N-th piece of memory that the library moves loses a bit
  *   SVM_TEST_HOLD=1        a process that failed waits for a debugger
  */
