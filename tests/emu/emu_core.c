@@ -258,6 +258,15 @@ static void file_release(struct emu_fdobj *obj)
 	emu_free(file);
 }
 
+/* The node is root's. The C library's geteuid() may be wrong in a thread that changed its own ids. */
+static bool may_open(const struct emu_device *dev, int flags)
+{
+	int mode = flags & O_ACCMODE;
+	unsigned want = (mode != O_WRONLY ? 4u : 0) | (mode != O_RDONLY ? 2u : 0);
+
+	return syscall(SYS_geteuid) == 0 || (dev->mode & want) == want;
+}
+
 int emu_node_open(const char *name, int flags)
 {
 	struct emu_device *dev;
@@ -269,6 +278,8 @@ int emu_node_open(const char *name, int flags)
 	dev = emu_node_find(name, &render, &minor);
 	if (!dev)
 		return -ENOENT;
+	if (render && !may_open(dev, flags))
+		return -EACCES;
 	if (atomic_load(&dev->unplugged))
 		return -ENODEV;
 	file = emu_alloc(sizeof(*file));
@@ -536,6 +547,10 @@ static void device_options(struct emu_device *dev)
 
 	emu_opt_value(emu.options, dev->index, "kernel", text, sizeof(text));
 	dev->kernel = parse_kernel(text);
+	emu_opt_value(emu.options, dev->index, "mode", text, sizeof(text));
+	dev->mode = (unsigned)strtoul(text, NULL, 8) & 0777;
+	emu_opt_value(emu.options, dev->index, "driver", text, sizeof(text));
+	snprintf(dev->name, sizeof(dev->name), "%.15s", text[0] ? text : dev->driver->name);
 	emu_opt_value(emu.options, dev->index, "uffd", text, sizeof(text));
 	dev->uffd_waits = !strcmp(text, "event") ||
 			  (!strcmp(text, "auto") && dev->kernel >= (7 << 8 | 3));

@@ -115,6 +115,8 @@ struct emu_device {
 	int index;
 	unsigned card_minor, render_minor;
 	unsigned kernel; /* major << 8 | minor */
+	unsigned mode;	 /* of the render node */
+	char name[16];	 /* of the driver, as it says */
 	_Atomic bool wedged, unplugged;
 	bool uffd_waits;
 	uint64_t next_offset;

@@ -28,7 +28,7 @@ static int version(struct emu_file *file, void *arg)
 	v->major = d->major;
 	v->minor = d->minor;
 	v->patch = d->patch;
-	r = copy_field(&v->name_len, v->name, d->name);
+	r = copy_field(&v->name_len, v->name, file->dev->name);
 	if (r == 0)
 		r = copy_field(&v->date_len, v->date, d->date);
 	if (r == 0)
@@ -144,7 +144,8 @@ const struct emu_ioctl emu_drm_ioctls[] = {
 	  "SYNCOBJ_TRANSFER" },
 	{ 0xcd, EMU_DRM_SYNCOBJ_TIMELINE_SIGNAL, emu_syncobj_timeline_signal_ioctl, 0, false,
 	  "SYNCOBJ_TIMELINE_SIGNAL" },
-	{ 0xcf, EMU_DRM_SYNCOBJ_EVENTFD, emu_syncobj_eventfd_ioctl, 0, false, "SYNCOBJ_EVENTFD" },
+	{ 0xcf, EMU_DRM_SYNCOBJ_EVENTFD, emu_syncobj_eventfd_ioctl, 6 << 8 | 6, false,
+	  "SYNCOBJ_EVENTFD" },
 	{ 0xd1, EMU_DRM_SET_CLIENT_NAME, set_client_name, 6 << 8 | 13, false, "SET_CLIENT_NAME" },
 };
 const size_t emu_n_drm_ioctls = EMU_ARRAY_SIZE(emu_drm_ioctls);

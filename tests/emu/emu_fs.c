@@ -109,12 +109,14 @@ const char *emu_fs_node(const char *path)
 
 void emu_fs_patch_stat(const char *node, struct stat *st)
 {
+	const struct emu_device *dev;
 	bool render;
 	unsigned minor;
 
-	if (!node || !emu_node_find(node, &render, &minor) || S_ISLNK(st->st_mode))
+	dev = node ? emu_node_find(node, &render, &minor) : NULL;
+	if (!dev || S_ISLNK(st->st_mode))
 		return;
-	st->st_mode = S_IFCHR | (render ? 0666 : 0660);
+	st->st_mode = S_IFCHR | (render ? dev->mode : 0660);
 	st->st_rdev = makedev(EMU_DRM_MAJOR, minor);
 	st->st_size = 0;
 	st->st_blocks = 0;

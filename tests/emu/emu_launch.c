@@ -192,11 +192,16 @@ static int put_node(const struct pci *p, const char *name, unsigned minor, const
 static int put_device(int index, const char *driver, const char *options)
 {
 	struct pci p = { 0 };
-	char name[192], profile[64];
+	char name[192], profile[64], said[sizeof(p.driver)], mode[16];
+	char full[512];
 	int r = 0;
 
+	emu_opt_value(options, index, "driver", said, sizeof(said));
+	if (said[0])
+		driver = said;
+	emu_opt_value(options, index, "mode", mode, sizeof(mode));
 	emu_opt_value(options, index, "profile", profile, sizeof(profile));
-	snprintf(p.driver, sizeof(p.driver), "%s", driver);
+	snprintf(p.driver, sizeof(p.driver), "%.15s", driver);
 	snprintf(p.slot, sizeof(p.slot), "0000:%02x:00.0", (index + 3) & 0xff);
 	snprintf(p.dir, sizeof(p.dir), "/sys/devices/emu/%s", p.slot);
 	p.vendor = 0x8086;
@@ -218,6 +223,11 @@ static int put_device(int index, const char *driver, const char *options)
 	r |= put_node(&p, name, (unsigned)index, "card");
 	snprintf(name, sizeof(name), "renderD%d", index + 128);
 	r |= put_node(&p, name, (unsigned)index + 128, "render");
+	/* For access(2); open(2) asks the emulator. */
+	if ((size_t)snprintf(full, sizeof(full), "%s/dev/dri/%s", root, name) >= sizeof(full))
+		return bad("TMPDIR is too long");
+	if (chmod(full, (mode_t)strtoul(mode, NULL, 8) & 0777) < 0)
+		return bad("%s: %s", full, strerror(errno));
 	return r;
 }
 

@@ -440,7 +440,7 @@ static int do_fstat(int fd, struct stat *st)
 	if (!o)
 		return 0;
 	f = emu_container_of(o, struct emu_file, fd);
-	st->st_mode = S_IFCHR | (f->render ? 0666 : 0660);
+	st->st_mode = S_IFCHR | (f->render ? f->dev->mode : 0660);
 	st->st_rdev = makedev(EMU_DRM_MAJOR, f->render ? f->dev->render_minor : f->dev->card_minor);
 	emu_fdobj_put(o);
 	return 0;
