@@ -185,10 +185,14 @@ def core_sources():
     return sorted("src/" + name for name in os.listdir(path("src")) if name.endswith(".c"))
 
 
-def digest():
-    """Of the library's sources: line numbers hold for these alone."""
+def digest(directories=()):
+    """Of the library's sources, for line numbers hold for these alone; or of all C sources in these directories."""
+    names = core_sources()
+    if directories:
+        names = sorted(os.path.join(top, name) for directory in directories for top, _, found in os.walk(path(directory))
+                       for name in found if name.endswith((".c", ".h")))
     value = hashlib.sha256()
-    for name in core_sources():
+    for name in names:
         with open(path(name), "rb") as file:
             value.update(file.read())
     return value.hexdigest()

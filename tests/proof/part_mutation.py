@@ -7,9 +7,11 @@ run, the module's own unit test first, then the quick ones, until one fails, cra
 notices is a survivor: mutation_survivors.txt explains those that cannot be noticed; the others want a test.
 
 A survivor that is explained counts as a survivor, without being tried again; `SVM_PROOF_ALL=1` tries it.
-Environment: SVM_PROOF_MUTANTS=N how many (120), SVM_PROOF_SEED=N which ones, SVM_PROOF_ONLY=FILE of one source.
+Environment: SVM_PROOF_MUTANTS=N how many (120), SVM_PROOF_SEED=N which ones, SVM_PROOF_ONLY=FILE of one source;
+SVM_PROOF_RESUME=1 takes up a run of the same sources and tests that was cut off, with the verdicts it had.
 """
 
+import itertools
 import json
 import os
 import shlex
@@ -31,6 +33,7 @@ SEED = os.environ.get("SVM_PROOF_SEED", "1")
 COUNT = int(os.environ.get("SVM_PROOF_MUTANTS", "120"))
 ONLY = os.environ.get("SVM_PROOF_ONLY")
 SURVIVORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mutation_survivors.txt")
+RESUME = bool(os.environ.get("SVM_PROOF_RESUME"))
 ENV = {"SVM_TEST_SEED": "1", "SVM_TEST_SECONDS": "4", "SVM_TEST_QUICK": "1"}
 # Programs are run on one mutant until they have taken this long: 40 s is most flow tests.
 BUDGET = 40.0
@@ -105,6 +108,29 @@ class Bench:
         if not self.run(words):
             raise ProofError(f"could not link {program}")
         return out
+
+
+class Verdicts:
+    """What has been found out about mutants, kept after each so that a run can be cut off."""
+
+    def __init__(self, where):
+        self.path = os.path.join(where, "verdicts.json")
+        self.state = common.digest(("src", "backends", "include", "tests"))
+        self.known = {}
+        if RESUME and os.path.exists(self.path):
+            with open(self.path, encoding="utf-8") as file:
+                kept = json.load(file)
+            if kept["state"] == self.state:
+                self.known = kept["known"]
+
+    def get(self, mutant):
+        return self.known.get(mutant.key())
+
+    def add(self, mutant, verdict, by):
+        self.known[mutant.key()] = [verdict, by]
+        with open(self.path + ".new", "w", encoding="utf-8") as file:
+            json.dump({"state": self.state, "known": self.known}, file, indent=0)
+        os.replace(self.path + ".new", self.path)
 
 
 class Prover:
@@ -194,11 +220,16 @@ def figures():
     known = [mutant for mutant in chosen if mutant.key() in reasons and not try_all]
     caught, hung, survivors, invalid = 0, 0, [(mutant, "explained") for mutant in known], 0
 
+    verdicts = Verdicts(where)
     queue = [mutant for mutant in chosen if mutant not in known]
     spare = candidates[COUNT:]
     while queue:
         again = []
-        for mutant, verdict, by in common.in_parallel(prover.judge, queue, common.JOBS):
+        judged = ((mutant, *verdicts.get(mutant)) for mutant in queue if verdicts.get(mutant))
+        to_judge = [mutant for mutant in queue if not verdicts.get(mutant)]
+        for mutant, verdict, by in itertools.chain(list(judged),
+                                                   common.in_parallel(prover.judge, to_judge, common.JOBS)):
+            verdicts.add(mutant, verdict, by)
             if verdict == "invalid":
                 invalid += 1
                 if spare:
