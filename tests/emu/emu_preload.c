@@ -533,9 +533,9 @@ EMU_EXPORT int __fxstat64(int ver, int fd, struct stat64 *st)
 	return do_fstat(fd, (struct stat *)st);
 }
 
-static void statx_node(struct statx *sx, bool render, unsigned minor)
+static void statx_node(struct statx *sx, mode_t mode, unsigned minor)
 {
-	sx->stx_mode = S_IFCHR | (render ? 0666 : 0660);
+	sx->stx_mode = (uint16_t)(S_IFCHR | mode);
 	sx->stx_rdev_major = EMU_DRM_MAJOR;
 	sx->stx_rdev_minor = minor;
 	sx->stx_size = 0;
@@ -546,18 +546,20 @@ EMU_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, stru
 	char buf[PATH_SIZE];
 	const char *real = emu_fs_path_at(dirfd, path, buf, sizeof(buf));
 	const char *node = emu_fs_node(real);
+	const struct emu_device *dev;
 	unsigned minor;
 	bool render;
 	long r = syscall(SYS_statx, dirfd, real, flags, mask, sx);
 
-	if (r == 0 && node && emu_node_find(node, &render, &minor))
-		statx_node(sx, render, minor);
+	dev = r == 0 && node ? emu_node_find(node, &render, &minor) : NULL;
+	if (dev)
+		statx_node(sx, render ? dev->mode : 0660, minor);
 	if (r == 0 && flags & AT_EMPTY_PATH && !path[0]) {
 		struct stat st;
 
 		if (do_fstat(dirfd, &st) == 0 && S_ISCHR(st.st_mode) &&
 		    major(st.st_rdev) == EMU_DRM_MAJOR)
-			statx_node(sx, minor(st.st_rdev) >= 128, minor(st.st_rdev));
+			statx_node(sx, st.st_mode & 0777, minor(st.st_rdev));
 	}
 	return (int)r;
 }
