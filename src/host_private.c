@@ -22,6 +22,7 @@
 #include "util.h"
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -90,6 +91,56 @@ static int populate_small(struct svm_host *host, struct svm_host_block *block, u
 	return 0;
 }
 
+/* Pages that the application's memory is copied by at a time: on the stack of a service thread. */
+#define BOUNCE_PAGES 4u
+
+/*
+ * Copy pages of the user view to the stash. The application may drop a page of its own memory at any time, and a fault of
+ * ours there would come to the thread that waits in the copy. Reading /proc/self/mem never waits for a userfaultfd
+ * (access_remote_vm(), mm/memory.c): of a page that is not there it says EIO.
+ */
+static int copy_application(struct svm_host *host, int mem_fd, uint64_t stash, uint64_t user,
+			    uint64_t size, uint64_t *ret_done)
+{
+	char bounce[BOUNCE_PAGES * SVM_PAGE_BYTES];
+	int r = 0;
+
+	*ret_done = 0;
+	while (*ret_done < size && r == 0) {
+		uint64_t want = svm_min_u64(size - *ret_done, sizeof(bounce));
+		ssize_t n = svm_sys->pread(mem_fd, bounce, want, user + *ret_done);
+		uint64_t done = 0;
+
+		if (n == -EINTR)
+			continue;
+		if (n < (ssize_t)SVM_PAGE_BYTES)
+			return n < 0 && n != -EIO ? (int)n : -ENOENT;
+		r = svm_uffd_copy(&host->uffd, stash + *ret_done, bounce,
+				  svm_align_down((uint64_t)n, SVM_PAGE_BYTES),
+				  SVM_UFFD_NO_WAKE | SVM_UFFD_EXCLUSIVE, &done);
+		*ret_done += done;
+	}
+	return r;
+}
+
+static int copy_to_stash(struct svm_host *host, const struct svm_host_block *block,
+			 unsigned int page, unsigned int n, uint64_t *ret_done)
+{
+	const uint64_t user = svm_host_user(block, page);
+	const uint64_t stash = svm_host_stash(block, page);
+	const uint64_t size = n * SVM_PAGE_BYTES;
+	int fd = block->registered ? svm_sys_open("/proc/self/mem", O_RDONLY | O_CLOEXEC) : -1;
+	int ret;
+
+	/* Without /proc there is no other way. */
+	if (fd < 0)
+		return svm_uffd_copy(&host->uffd, stash, svm_ptr(user), size,
+				     SVM_UFFD_NO_WAKE | SVM_UFFD_EXCLUSIVE, ret_done);
+	ret = copy_application(host, fd, stash, user, size, ret_done);
+	svm_sys->close(fd);
+	return ret;
+}
+
 /*
  * Take [page, page + n) out of the user view by copying: no writer, copy, zap. For kernels without
  * MOVE and for pages that it refuses. When copying fails the pages stay mapped read-only.
@@ -99,16 +150,14 @@ static int copy_out(struct svm_host *host, struct svm_host_block *block, unsigne
 {
 	const struct svm_uffd *uffd = svm_host_uffd(host, block);
 	const uint64_t user = svm_host_user(block, page);
-	const uint64_t stash = svm_host_stash(block, page);
 	uint64_t done;
 	unsigned int n_done;
 	int zap_ret;
 	int ret;
 
 	/*
-	 * The copy below must not run into a page that is missing: its fault would come to the thread
-	 * that waits in the copy. Missing pages (dropped by the application) become zero, as they
-	 * would at the next touch. Before the protection, so that nobody writes them unseen.
+	 * Missing pages (dropped by the application) become zero, as they would at the next touch. Before
+	 * the protection, so that nobody writes them unseen.
 	 */
 	ret = svm_uffd_zero(uffd, user, n * SVM_PAGE_BYTES, SVM_UFFD_NO_WAKE, &done);
 	if (ret == 0)
@@ -117,8 +166,7 @@ static int copy_out(struct svm_host *host, struct svm_host_block *block, unsigne
 		return ret;
 	svm_mask_set_range(&block->cpu_ro, page, n);
 
-	ret = svm_uffd_copy(&host->uffd, stash, svm_ptr(user), n * SVM_PAGE_BYTES,
-			    SVM_UFFD_NO_WAKE | SVM_UFFD_EXCLUSIVE, &done);
+	ret = copy_to_stash(host, block, page, n, &done);
 	n_done = (unsigned int)(done / SVM_PAGE_BYTES);
 	if (n_done == 0)
 		return ret;
@@ -159,21 +207,17 @@ static int revoke_by_copy(struct svm_host *host, struct svm_host_block *block, u
 
 /*
  * Pages from page on were EBUSY. A fork that happened before the memory was registered leaves pages
- * that a child maps too; a write fault gives us our own. Only pages that may be written are touched:
- * others would raise an event, to be served by the thread that waits for it.
- * Returns how many pages were treated.
+ * that a child maps too; a write fault gives us our own. Only pages that may be written are touched,
+ * and what the application has dropped meanwhile is not waited for: that event would be served by the
+ * thread that waits. Returns how many pages were treated.
  */
 static unsigned int break_sharing(struct svm_host_block *block, unsigned int page, unsigned int end)
 {
 	unsigned int n = 0;
 
-	while (page + n < end && !svm_mask_test(&block->cpu_ro, page + n))
-		n++;
-	if (n == 0)
-		return 0;
 	/* The next MOVE tells whether it helped. */
-	svm_sys->madvise(svm_ptr(svm_host_user(block, page)), n * SVM_PAGE_BYTES,
-			 MADV_POPULATE_WRITE);
+	for (; page + n < end && !svm_mask_test(&block->cpu_ro, page + n); n++)
+		(void)svm_sys->write_nothing(svm_ptr(svm_host_user(block, page + n)));
 	return n;
 }
 

@@ -6,6 +6,7 @@
 #include "move_probe.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <liburing.h>
 #include <numaif.h>
 #include <poll.h>
@@ -136,6 +137,20 @@ static int real_userfaultfd(int flags)
 static int real_open(const char *path, int flags)
 {
 	return result(open(path, flags));
+}
+
+/*
+ * A futex operation that changes the second word by nothing, atomically. It brings the page by fixup_user_fault()
+ * without leave to drop the mmap lock, so a userfaultfd cannot make it wait (fault_in_user_writeable() of
+ * kernel/futex/core.c, handle_userfault() of fs/userfaultfd.c). Should the word be a futex of somebody, and hold the number
+ * compared with, one waiter may wake for nothing, as futex(2) allows.
+ */
+static int real_write_nothing(void *word)
+{
+	static uint32_t nobody_waits;
+
+	return result((int)syscall(SYS_futex, &nobody_waits, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 1,
+				   0L, word, FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0x800)));
 }
 
 static int real_close(int fd)
@@ -338,6 +353,7 @@ const struct svm_sys svm_sys_real = {
 	.munmap = real_munmap,
 	.mprotect = real_mprotect,
 	.madvise = real_madvise,
+	.write_nothing = real_write_nothing,
 	.msync = real_msync,
 	.mincore = real_mincore,
 	.mbind = real_mbind,

@@ -27,6 +27,9 @@ struct svm_sys {
 	int (*munmap)(void *addr, size_t size);
 	int (*mprotect)(void *addr, size_t size, int prot);
 	int (*madvise)(void *addr, size_t size, int advice);
+	/* As a touch that writes, but nothing is written, and what a userfaultfd would have to bring is not waited for:
+	 * -EFAULT. word is aligned. */
+	int (*write_nothing)(void *word);
 	int (*msync)(void *addr, size_t size, int flags);
 	int (*mincore)(void *addr, size_t size, unsigned char *ret_pages);
 	int (*mbind)(void *addr, size_t size, int mode, const unsigned long *nodes,

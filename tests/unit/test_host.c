@@ -56,6 +56,8 @@ static struct {
 	unsigned int mmap_skip;	     /* mmap() fails at this call, 0: not */
 	unsigned int any_skip;	     /* any call of the set-up fails at this one, 0: not */
 	bool no_wake; /* nobody is woken: as for a thread that begins to wait just afterwards */
+	unsigned long drop_request; /* at this ioctl, once, the application drops a page */
+	char *drop;
 	unsigned int n_moves;
 	unsigned int n_copies;
 } fake;
@@ -90,8 +92,20 @@ static bool takes_wake_away(unsigned long request, void *arg)
 	return request == UFFDIO_WAKE;
 }
 
+/* MOVE finds the page shared, and then it goes; write-protection finds it there, and then it goes. */
+static int drop_page(int fd, unsigned long request, void *arg)
+{
+	int ret = request == SVM_UFFDIO_MOVE ? -EBUSY : svm_sys_real.ioctl(fd, request, arg);
+
+	fake.drop_request = 0;
+	assert_int_equal(madvise(fake.drop, PAGE, MADV_DONTNEED), 0);
+	return ret;
+}
+
 static int fake_ioctl(int fd, unsigned long request, void *arg)
 {
+	if (fake.drop_request && request == fake.drop_request)
+		return drop_page(fd, request, arg);
 	if (fake.no_wake && takes_wake_away(request, arg))
 		return 0;
 	if (request == SVM_UFFDIO_MOVE)
@@ -1950,6 +1964,74 @@ static void pages_shared_with_a_child_are_taken(void **state)
 	end_rig(&rig);
 }
 
+/* Reads what comes from a userfaultfd for one who is busy: what the application did is allowed, who waits for a page gets
+ * zeros, and is counted. */
+struct bystander {
+	int fd;
+	int stop_fd;
+	unsigned int n_waited;
+};
+
+static void *stand_by(void *data)
+{
+	struct bystander *b = data;
+
+	for (;;) {
+		struct pollfd fds[2] = { { .fd = b->stop_fd, .events = POLLIN },
+					 { .fd = b->fd, .events = POLLIN } };
+		struct uffd_msg msg;
+
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents)
+			return NULL;
+		while (read(b->fd, &msg, sizeof(msg)) == sizeof(msg)) {
+			struct uffdio_zeropage zero = {
+				.range = { .start = msg.arg.pagefault.address & ~(PAGE - 1u),
+					   .len = PAGE }
+			};
+
+			if (msg.event != UFFD_EVENT_PAGEFAULT)
+				continue;
+			b->n_waited++;
+			(void)svm_sys_real.ioctl(b->fd, UFFDIO_ZEROPAGE, &zero);
+		}
+	}
+}
+
+/* The application drops a page while it is taken: whoever takes it must not fault, since he is the one who serves faults. */
+static void a_page_that_goes_while_it_is_taken_is_not_waited_for(void **state)
+{
+	const unsigned int gone = 77;
+	struct bystander bystander = { 0 };
+	struct svm_mask all = all_pages();
+	uint64_t one = 1;
+	pthread_t thread;
+	struct rig rig;
+
+	make_rig(&rig, *state);
+	assert_int_equal(madvise(rig.memory, BLOCK, MADV_NOHUGEPAGE), 0);
+	for (unsigned int p = 0; p < SVM_BLOCK_PAGES; p++)
+		fill_page(rig.memory + p * PAGE, p);
+	take_in_memory(&rig);
+	bystander.fd = rig.host.reg_uffd.fd;
+	bystander.stop_fd = eventfd(0, EFD_CLOEXEC);
+	assert_int_equal(pthread_create(&thread, NULL, stand_by, &bystander), 0);
+	fake.drop = rig.memory + gone * PAGE;
+	fake.drop_request = svm_uffd_has_move(&rig.host.uffd) ? SVM_UFFDIO_MOVE
+							      : UFFDIO_WRITEPROTECT;
+	take(&rig, all);
+	assert_int_equal(fake.drop_request, 0);
+	assert_int_equal(write(bystander.stop_fd, &one, sizeof(one)), sizeof(one));
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	close(bystander.stop_fd);
+	assert_int_equal(bystander.n_waited, 0);
+	for (unsigned int p = 0; p < SVM_BLOCK_PAGES; p++)
+		assert_true(p == gone ? page_is_zero(lib_at(&rig, p))
+				      : page_is(lib_at(&rig, p), p));
+	end_rig(&rig);
+}
+
 /* The block is several mappings of the application's, as after advice of its own. */
 static void memory_of_several_mappings_moves(void **state)
 {
@@ -2621,6 +2703,7 @@ int main(void)
 		ON_REGISTERED(present_without_scan_reads_the_pagemap),
 		ON_REGISTERED(present_without_pagemap_makes_pages),
 		ON_REGISTERED(pages_shared_with_a_child_are_taken),
+		ON_REGISTERED(a_page_that_goes_while_it_is_taken_is_not_waited_for),
 		ON_REGISTERED(memory_of_several_mappings_moves),
 		ON_REGISTERED(unmapped_memory_is_forgotten),
 		ON(unread_event_is_eagain, registered_full),

@@ -377,9 +377,34 @@ static void clock_moves_forward(void **state)
 	assert_true(b >= a);
 }
 
+static void writing_nothing_brings_a_page_and_changes_no_byte(void **state)
+{
+	uint32_t *word = NULL;
+
+	(void)state;
+	assert_int_equal(sys->mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				   -1, 0, (void **)&word),
+			 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		unsigned char resident = 0;
+
+		*word = i ? UINT32_C(0xfffff800) : UINT32_C(0x12345678);
+		assert_int_equal(sys->write_nothing(word), 0);
+		assert_int_equal(*word, i ? UINT32_C(0xfffff800) : UINT32_C(0x12345678));
+		assert_int_equal(sys->write_nothing(word + 1024), 0);
+		assert_int_equal(sys->mincore(word + 1024, 4096, &resident), 0);
+		assert_int_equal(resident & 1u, 1);
+	}
+	assert_int_equal(sys->mprotect(word, 4096, PROT_READ), 0);
+	assert_int_equal(sys->write_nothing(word), -EFAULT);
+	assert_int_equal(sys->munmap(word, 8192), 0);
+	assert_int_equal(sys->write_nothing(word), -EFAULT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(writing_nothing_brings_a_page_and_changes_no_byte),
 		cmocka_unit_test(every_entry_is_there),
 		cmocka_unit_test(memory),
 		cmocka_unit_test(numa),
