@@ -208,13 +208,12 @@ static void unregister(struct worker *w, struct region *r, uint64_t hole, uint64
 	}
 	lost = atomic_load(&flow.bytes_lost);
 	e = svm_unregister(flow.space, r->addr, r->size);
-	for (unsigned int i = 0; i < 1000u && e < 0 && e != -EIO && flow.config.hostile; i++)
-		e = svm_unregister(flow.space, r->addr, r->size);
-	/* -EIO may mean that it is done, with losses. */
-	for (unsigned int i = 0; i < 1000u && e == -EIO && flow.config.hostile; i++) {
+	for (unsigned int i = 0; i < 1000u && e < 0 && flow.config.hostile; i++) {
 		struct svm_pointer_info info = { .size = sizeof(info) };
 
-		if (svm_pointer_query(flow.space, r->addr, &info) < 0 || !info.is_svm)
+		/* -EIO may mean that it is done, with losses. */
+		if (e == -EIO &&
+		    (svm_pointer_query(flow.space, r->addr, &info) < 0 || !info.is_svm))
 			break;
 		e = svm_unregister(flow.space, r->addr, r->size);
 	}
