@@ -72,11 +72,18 @@ unsigned int fixture_slower(void)
 	return slower;
 }
 
-bool fixture_is_quick(void)
+unsigned int fixture_quick(void)
 {
 	const char *given = getenv("SVM_TEST_QUICK");
 
-	return given && strcmp(given, "1") == 0;
+	return given && (given[0] == '1' || given[0] == '2') && !given[1]
+		       ? (unsigned int)(given[0] - '0')
+		       : 0;
+}
+
+unsigned int fixture_next_failure(unsigned int nth)
+{
+	return fixture_quick() == 2 ? 2 * nth + 1 : nth + 1;
 }
 
 /* It is seen by what it preloads. */
@@ -229,6 +236,9 @@ const unsigned int fixture_n_variants = sizeof(fixture_variants) / sizeof(fixtur
 /* Those of the quick form, as indices: all, faults but nothing else, no faults, nothing. */
 static const unsigned int quick_devices[] = { 0, FIXTURE_MAX_DEVICES / 2 - 1,
 					      FIXTURE_MAX_DEVICES / 2, FIXTURE_MAX_DEVICES - 1 };
+/* Those of the quickest: both kinds of storage, the oldest kernel, both loops, one thread and more. */
+static const char *const quickest_variants[] = { "default", "default_shared", "least",
+						 "io_uring_3_threads" };
 
 /* The variant of what does not run over all. */
 static const struct svm_fixture_variant *default_variant(void)
@@ -1239,10 +1249,27 @@ static void add_test(const struct svm_fixture_case *what, const char *device,
 
 static bool is_chosen(unsigned int device)
 {
-	if (!fixture_is_quick() || !fixture_soft())
+	if (!fixture_quick() || !fixture_soft())
 		return true;
+	if (fixture_quick() == 2)
+		return device == 0 || device == FIXTURE_MAX_DEVICES - 1;
 	for (unsigned int i = 0; i < sizeof(quick_devices) / sizeof(quick_devices[0]); i++)
 		if (quick_devices[i] == device)
+			return true;
+	return false;
+}
+
+static bool is_chosen_variant(unsigned int variant)
+{
+	if (!fixture_quick() || variant == 0)
+		return true;
+	/* Of another backend's devices, which are many, only the default. */
+	if (!fixture_soft())
+		return false;
+	if (fixture_quick() == 1)
+		return true;
+	for (unsigned int i = 0; i < sizeof(quickest_variants) / sizeof(quickest_variants[0]); i++)
+		if (strcmp(quickest_variants[i], fixture_variants[variant].name) == 0)
 			return true;
 	return false;
 }
@@ -1258,7 +1285,7 @@ int fixture_main(int argc, char **argv, const struct svm_fixture_case *cases, un
 				add_test(&cases[i], fixture_devices[d], NULL);
 		for (unsigned int v = 0;
 		     v < fixture_n_variants && (cases[i].over & FIXTURE_VARIANTS); v++)
-			if (v == 0 || fixture_soft() || !fixture_is_quick())
+			if (is_chosen_variant(v))
 				add_test(&cases[i], NULL, &fixture_variants[v]);
 	}
 	if (argc > 1)

@@ -14,7 +14,7 @@
  * A test program's main() is `return fixture_main(argc, argv, cases, n_cases);`: it runs each case once,
  * or once per device or space variant (see FIXTURE_*), each as a test of its own. An argument is a pattern
  * of the names to run (* and ?). Environment: SVM_TEST_SEED; SVM_TEST_SLOWER=N on machines that are N times
- * slower, for all that bounds time; SVM_TEST_QUICK=1 for few of the devices (see fixture_is_quick());
+ * slower, for all that bounds time; SVM_TEST_QUICK=1 or 2 for few of what it runs over (see fixture_quick());
  * SVM_TEST_VARIANT=NAME makes that entry of fixture_variants the default one; SVM_TEST_DEVICES, names of devices of
  * another backend instead of fixture_devices, separated by blanks and without the part that says which:
  * "xe:memory=16M xe:host=none". Where a test asks for a soft device by name, it gets one of them, in turn over all
@@ -124,8 +124,14 @@ unsigned int fixture_leaks(struct svm_fixture *f);
 bool fixture_sanitized(void);
 /* By how much this machine is slower than those for which times were chosen: SVM_TEST_SLOWER, 1 without it. */
 unsigned int fixture_slower(void);
-/* Cases over devices run on four of them only: with all capabilities, with faults alone, with all but faults, with none. */
-bool fixture_is_quick(void);
+/*
+ * SVM_TEST_QUICK. 1: cases over devices run on four of them only: with all capabilities, with faults alone, with all but
+ * faults, with none. 2, where all is many times slower: on those with all and with none, cases over variants in four of
+ * these, and what lets each call fail in turn leaves more and more of the later ones out. Else 0.
+ */
+unsigned int fixture_quick(void);
+/* The call to fail after the nth: the next one, or in a run with SVM_TEST_QUICK=2 one further and further on. */
+unsigned int fixture_next_failure(unsigned int nth);
 /* Does it run under valgrind? That knows no epoll_pwait2(2), pidfd_open(2) or io_uring, and runs one thread at a time. */
 bool fixture_valgrind(void);
 

@@ -1324,6 +1324,7 @@ static void errors_leave_a_true_record(void **state)
 		{ UFFDIO_WRITEPROTECT, -ENOMEM, 1 }, { UFFDIO_WAKE, -EINVAL, 1 },
 		{ UFFDIO_ZEROPAGE, -ENOMEM, 1 },
 	};
+	unsigned int step = fixture_quick() == 2 ? 9 : 3;
 	struct svm_mask odd;
 	struct rig rig;
 
@@ -1331,7 +1332,7 @@ static void errors_leave_a_true_record(void **state)
 	for (unsigned int i = 0; i < SVM_MASK_WORDS; i++)
 		odd.w[i] = UINT64_C(0xf0f0f0f0f0f0f0f0);
 	for (size_t f = 0; f < SVM_ARRAY_SIZE(faults); f++) {
-		for (unsigned int skip = 0; skip < 12; skip += 3) {
+		for (unsigned int skip = 0; skip < 12; skip += step) {
 			struct svm_mask all = all_pages();
 
 			lock(&rig);
@@ -2515,7 +2516,7 @@ static void pages_are_placed_on_a_node(void **state)
 /* ---- All at once ------------------------------------------------------------------------------ */
 
 #define HAMMER_PAGES  64u
-#define HAMMER_ROUNDS 300u
+#define HAMMER_ROUNDS (fixture_quick() == 2 ? 60u : 300u)
 
 struct hammer {
 	struct rig *rig;

@@ -626,7 +626,7 @@ static void each_call_fails_once(struct svm_fixture *f, uint32_t caps, enum fake
 
 	fixture_watchdog(60);
 	while (run_with_failure(f, caps, pace, op, n, error, how))
-		n++;
+		n = fixture_next_failure(n);
 	/* The flow reaches the op. */
 	assert_true(n > 1);
 	fake_unplug();
@@ -1597,7 +1597,7 @@ static void system_calls_fail_once(struct svm_fixture *f)
 			f->variant = &epoll;
 		/* All of the first calls, fewer and fewer of the many later ones, which are much alike. */
 		while (run_with_os_failure(f, failure, nth))
-			nth += 1u + nth / 12u;
+			nth = fixture_next_failure(nth + nth / 12u);
 	}
 	svm_sys = &svm_sys_real;
 	fake_unplug();
