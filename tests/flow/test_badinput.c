@@ -945,7 +945,7 @@ static void fence_calls(struct svm_fixture *fixture)
 	assert_int_equal(fd, -77);
 
 	/* That of work is for the library to signal. */
-	assert_int_equal(svm_soft_launch(f->device, kernel_nothing, NULL, 0, 1, NULL, &fence), 0);
+	assert_int_equal(svm_device_fill(f->device, f->small, 2, PAGE, NULL, &fence), 0);
 	assert_int_equal(svm_fence_signal(fence, 0), -EINVAL);
 	assert_int_equal(svm_fence_wait(fence, -1), 0);
 	svm_fence_unref(fence);
