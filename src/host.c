@@ -1133,6 +1133,12 @@ int svm_host_poison(struct svm_host *host, struct svm_host_block *block,
 	return 0;
 }
 
+bool svm_host_grant_unpoisons(const struct svm_host *host, const struct svm_host_block *block)
+{
+	return block->kind == SVM_HOST_PRIVATE && svm_uffd_has_poison(svm_host_uffd(host, block)) &&
+	       !svm_host_can_zap(host, block);
+}
+
 /*
  * Poison is a marker in the page table, and MADV_DONTNEED clears it; where that would wait for the reader
  * of events, a page is copied over the marker, write-protected, and moved away again.
@@ -1144,6 +1150,21 @@ static int replace_marker(struct svm_host *host, struct svm_host_block *block, u
 	uint64_t done;
 	int ret;
 
+	/*
+	 * What is not moved away again stays in sight, and is stale. So ask first: of a mapping whose pages may not be moved
+	 * (the application protected it) the kernel says EINVAL before it looks at the page, of a marker EFAULT, and EEXIST if
+	 * there is a page in the stash (mm/userfaultfd.c, validate_move_areas() and move_pages_ptes()).
+	 */
+	ret = svm_uffd_move(&host->uffd, svm_host_stash(block, page), svm_host_user(block, page),
+			    SVM_PAGE_BYTES, SVM_UFFD_NO_WAKE | SVM_UFFD_EXCLUSIVE, &done);
+	if (ret == -EINVAL)
+		return -EBUSY;
+	if (ret == 0) {
+		/* The application had taken the mark away itself. */
+		svm_mask_clear(&block->poison, page);
+		svm_mask_set(&block->back, page);
+		return 0;
+	}
 	svm_mask_zero(&one);
 	svm_mask_set(&one, page);
 	ret = svm_uffd_copy(svm_host_uffd(host, block), svm_host_user(block, page),

@@ -125,6 +125,8 @@ int svm_host_convert(struct svm_host *host, struct svm_host_block *block,
  * who waits there. Not mapped for the CPU before. */
 int svm_host_poison(struct svm_host *host, struct svm_host_block *block,
 		    const struct svm_mask *pages);
+/* A grant takes marks away itself, with the bytes that are to be seen there. */
+bool svm_host_grant_unpoisons(const struct svm_host *host, const struct svm_host_block *block);
 int svm_host_unpoison(struct svm_host *host, struct svm_host_block *block,
 		      const struct svm_mask *pages);
 

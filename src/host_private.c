@@ -400,8 +400,10 @@ static int move_in(struct svm_host *host, struct svm_host_block *block, unsigned
 static int map_run(struct svm_host *host, struct svm_host_block *block, unsigned int first,
 		   unsigned int n, bool write)
 {
-	/* MOVE has no write-protect mode, and protecting after it would leave a moment to write in. */
-	const bool move = write && svm_uffd_has_move(svm_host_uffd(host, block));
+	/* MOVE has no write-protect mode, and protecting after it would leave a moment to write in. A copy replaces poison,
+	 * a move does not. */
+	const bool move = write && svm_uffd_has_move(svm_host_uffd(host, block)) &&
+			  !svm_mask_test(&block->poison, first);
 	const unsigned int end = first + n;
 	unsigned int page = first;
 	unsigned int step = n;
@@ -441,12 +443,12 @@ static int map_run(struct svm_host *host, struct svm_host_block *block, unsigned
 	return gone ? -ENOENT : 0;
 }
 
-static int private_map(struct svm_host *host, struct svm_host_block *block,
-		       const struct svm_mask *pages, bool write)
+/* All of the pages carry poison, or none. */
+static int map_runs(struct svm_host *host, struct svm_host_block *block,
+		    const struct svm_mask *pages, bool write)
 {
 	int first_error = 0;
 
-	assert(svm_mask_subset(pages, &block->back));
 	svm_host_for_each_run(pages, page, n)
 	{
 		int ret = map_run(host, block, page, n, write);
@@ -459,6 +461,22 @@ static int private_map(struct svm_host *host, struct svm_host_block *block,
 				      n * SVM_PAGE_BYTES);
 	}
 	return first_error;
+}
+
+static int private_map(struct svm_host *host, struct svm_host_block *block,
+		       const struct svm_mask *pages, bool write)
+{
+	const struct svm_mask poisoned = svm_mask_both(pages, &block->poison);
+	struct svm_mask plain = *pages;
+	int poisoned_ret;
+	int ret;
+
+	assert(svm_mask_subset(pages, &block->back));
+	svm_mask_andnot(&plain, &poisoned);
+	ret = map_runs(host, block, &plain, write);
+	poisoned_ret = map_runs(host, block, &poisoned, write);
+	svm_mask_andnot(&block->poison, &block->cpu);
+	return ret < 0 ? ret : poisoned_ret;
 }
 
 static int private_remap(struct svm_host *host, struct svm_host_block *block, unsigned int page)

@@ -388,6 +388,9 @@ static int heal(struct svm_transition *t)
 	if (t->request->flags & SVM_REQUEST_GONE)
 		return 0;
 	svm_mask_and(&healed, &t->step.pages);
+	if (t->step.agent == SVM_AGENT_CPU &&
+	    svm_host_grant_unpoisons(&t->block->ctx->host, &t->block->host))
+		svm_mask_andnot(&healed, &t->step.map);
 	if (svm_mask_empty(&healed))
 		return 0;
 	return svm_host_unpoison(&t->block->ctx->host, &t->block->host, &healed);

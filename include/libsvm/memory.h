@@ -4,6 +4,10 @@
  *
  * Spans: calls that take (addr, size) round the start down and the end up to the page. Size 0 is
  * -EINVAL, a wrap -EOVERFLOW, a page in the span that is not managed -ENOENT with nothing done.
+ *
+ * A CPU touch that cannot be served (no memory, or a device that fails to give what it holds) raises SIGBUS, or SIGSEGV
+ * where the kernel has no UFFDIO_POISON, and so do later ones until a call asks for the page: svm_host_acquire(), whatever
+ * the hints say, or svm_prefetch(). Pages that were lost with a device (SVM_PAGE_POISONED) come back by svm_discard().
  */
 #ifndef LIBSVM_MEMORY_H
 #define LIBSVM_MEMORY_H

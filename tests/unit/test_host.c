@@ -2300,6 +2300,50 @@ static void poison_comes_again(void **state)
 	end_rig(&rig);
 }
 
+/* The application protected its memory, so that the kernel moves no page of it. A mark then stays, since what would replace
+ * it could not be taken out of sight again; bytes that are to be seen replace it. */
+static void poison_in_protected_memory(void **state)
+{
+	const struct svm_mask kept = some_pages(2, 1);
+	const struct svm_mask seen = some_pages(3, 1);
+	bool by_grant;
+	struct rig rig;
+
+	start_rig(&rig, state);
+	by_grant = svm_host_grant_unpoisons(&rig.host, &rig.block);
+	assert_int_equal(by_grant, svm_uffd_has_poison(&rig.host.reg_uffd) &&
+					   svm_uffd_has_move(&rig.host.reg_uffd));
+	lock(&rig);
+	populate(&rig, some_pages(0, 8), false);
+	for (unsigned int p = 0; p < 8; p++)
+		fill_page(lib_at(&rig, p), p);
+	grant(&rig, some_pages(0, 8), true);
+	take(&rig, some_pages(2, 2));
+	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &kept), 0);
+	assert_int_equal(svm_host_poison(&rig.host, &rig.block, &seen), 0);
+	assert_int_equal(mprotect(user_at(&rig, 2), 2 * PAGE, PROT_READ), 0);
+	assert_int_equal(svm_host_unpoison(&rig.host, &rig.block, &kept), by_grant ? -EBUSY : 0);
+	assert_true(record_is_sane(&rig));
+	assert_int_equal(svm_mask_test(&rig.block.poison, 2), by_grant);
+	assert_false(svm_mask_test(&rig.block.cpu, 2));
+	fill_page(lib_at(&rig, 3), 33);
+	if (!by_grant)
+		assert_int_equal(svm_host_unpoison(&rig.host, &rig.block, &seen), 0);
+	grant(&rig, seen, true);
+	assert_false(svm_mask_test(&rig.block.poison, 3));
+	assert_true(record_is_sane(&rig));
+	unlock(&rig);
+	assert_true(page_is(user_at(&rig, 3), 33));
+	if (by_grant)
+		assert_int_equal(signal_of_touch(user_at(&rig, 2), false), SIGBUS);
+	assert_int_equal(mprotect(user_at(&rig, 2), 2 * PAGE, PROT_READ | PROT_WRITE), 0);
+	lock(&rig);
+	assert_int_equal(svm_host_unpoison(&rig.host, &rig.block, &kept), 0);
+	unlock(&rig);
+	assert_true(page_is(user_at(&rig, 2), 2));
+	end_rig(&rig);
+}
+
 /* ---- Private to shared ------------------------------------------------------------------------ */
 
 static void conversion_keeps_valid_bytes(void **state)
@@ -2713,6 +2757,7 @@ int main(void)
 		ON_ALL(poison_wakes),
 		ON_ALL(poison_wakes_who_came_too_late_for_it),
 		ON_ALL(poison_comes_again),
+		ON_REGISTERED(poison_in_protected_memory),
 		ON_PRIVATE(conversion_keeps_valid_bytes),
 		ON_REGISTERED(conversion_keeps_valid_bytes),
 		ON_PRIVATE(waiter_lives_through_conversion),
