@@ -1269,6 +1269,11 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 		request->status = error;
 		svm_list_del(&request->node);
 		svm_list_add_tail(finished, &request->node);
+	} else if (t->error == 0 && !t->for_loss) {
+		/* Looked at first: else one before it that waits for a fence may take away what it has just got, before it is
+		 * told, and the two would take turns until that fence signals. */
+		svm_list_del(&request->node);
+		svm_list_add_head(&block->queue, &request->node);
 	}
 	svm_pool_put(&block->ctx->transition_pool, t);
 }

@@ -130,6 +130,42 @@ static void one_block_waits_for_its_holder(struct svm_fixture *f)
 	fixture_check(p, BLOCK, 1);
 }
 
+/* ... and where an acquire has to wait for a fence with part of what it wants in hand: others get that meanwhile, and are
+ * told, instead of having it taken from them again before they are looked at. */
+static void who_waits_for_a_fence_takes_no_turns(struct svm_fixture *f)
+{
+	struct svm_access_range range = { .size = 2 * PAGE, .access = SVM_ACCESS_READ };
+	struct svm_access *first;
+	struct svm_access *second;
+	struct svm_device *one;
+	struct svm_device *two;
+	struct svm_fence *done;
+	struct svm_fence *ready;
+	char *p;
+
+	fixture_watchdog(20);
+	fixture_space(f, NULL);
+	one = fixture_open_with(f, "faults=off:readonly=off");
+	two = fixture_open_with(f, "faults=off:readonly=off");
+	p = fixture_alloc(f, BLOCK, 0);
+	fixture_fill(p + PAGE, PAGE, 1);
+	assert_int_equal(acquire(one, p + PAGE, PAGE, SVM_ACCESS_READ, 0, &first), 0);
+	assert_int_equal(svm_fence_create(f->space, &done), 0);
+	assert_int_equal(svm_release(first, done), 0);
+	/* The first page is had at once; the second is still read by the first device. */
+	range.addr = p;
+	assert_int_equal(svm_acquire(two, &range, 1, 0, &second, &ready), 0);
+	assert_int_equal(svm_fence_wait(ready, 0), -ETIMEDOUT);
+	assert_int_equal(svm_discard(f->space, p, PAGE, 0), 0);
+	assert_int_equal(svm_fence_wait(ready, 0), -ETIMEDOUT);
+	assert_int_equal(svm_fence_signal(done, 0), 0);
+	assert_int_equal(svm_fence_wait(ready, -1), 0);
+	svm_fence_unref(ready);
+	svm_fence_unref(done);
+	assert_int_equal(svm_release(second, NULL), 0);
+	fixture_check(p + PAGE, PAGE, 1);
+}
+
 static void ready_fence_says_when(struct svm_fixture *f)
 {
 	struct svm_access_range ranges[2];
@@ -754,6 +790,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(acquired_memory_is_bound, FIXTURE_BOTH),
 		FIXTURE_CASE(one_block_may_have_both, FIXTURE_BOTH),
 		FIXTURE_CASE(one_block_waits_for_its_holder, FIXTURE_DEVICES),
+		FIXTURE_CASE(who_waits_for_a_fence_takes_no_turns, FIXTURE_ONCE | FIXTURE_SOFT),
 		FIXTURE_CASE(ready_fence_says_when, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_1_readers_share, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_2_cpu_touch_waits_for_release, FIXTURE_BOTH),

@@ -533,6 +533,17 @@ static void look(struct state *s)
 	s->served = s->goal_kind = s->goal_mode = s->goal_pages = 0;
 }
 
+/* Whom the step was for is looked at first: who has what he wants is told before others take it. */
+static void served_goes_on(struct state *s)
+{
+	struct request r = s->queue[s->served];
+
+	for (unsigned int i = s->served; i > 0; i--)
+		s->queue[i] = s->queue[i - 1u];
+	s->queue[0] = r;
+	s->served = 0;
+}
+
 /* The part under way has happened. */
 static void complete(struct state *s)
 {
@@ -559,6 +570,7 @@ static void complete(struct state *s)
 	if (s->part != IDLE)
 		return;
 	memset(&s->base, 0, sizeof(s->base));
+	served_goes_on(s);
 	look(s);
 }
 
@@ -840,6 +852,25 @@ static void check_answers(void)
 	}
 }
 
+/* While nothing comes from outside, no hold ends either: the steps come to an end. */
+static void check_rest(void)
+{
+	for (uint32_t i = 0; i < x.n_states; i++) {
+		struct state s = x.states[i];
+
+		for (unsigned int n = 0; s.part; n++) {
+			x.at = i;
+			x.event = "steps go on and on";
+			if (n == DRAIN_MAX)
+				violation(&s, "requests take turns for ever");
+			if (fails_by_loss(&s))
+				give_up(&s, true);
+			else
+				complete(&s);
+		}
+	}
+}
+
 static void *table(size_t n, size_t size)
 {
 	void *map = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
@@ -867,6 +898,7 @@ static void explore(const struct setting *set)
 		other_events(&s);
 	}
 	check_answers();
+	check_rest();
 	print_message(
 		"%u agents, %u pages, host %s, read-only %s, peers %s: %u states, %llu steps, "
 		"%llu requests answered\n",
