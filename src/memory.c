@@ -184,8 +184,10 @@ int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret
 		goto err_va;
 	/* Late touches of what was here before make no new ones once it is managed. */
 	r = clear_marks(ctx, addr, addr + alloc->size);
-	if (r < 0)
+	if (r < 0) {
+		r = r == -ENOMEM ? r : -EIO;
 		goto err_range;
+	}
 	*ret_addr = svm_ptr(addr);
 	return 0;
 

@@ -27,7 +27,8 @@ extern "C" {
  * Allocate size bytes, rounded up to pages, zero-filled, at an address of the space's window.
  * Nothing is populated before its first use. 2 MiB and more is aligned to 2 MiB.
  *
- * Errors: -EINVAL (size 0, unknown flags); -ERANGE (the window is full); -ENOMEM; -ECHILD.
+ * Errors: -EINVAL (size 0, unknown flags); -ERANGE (the window is full); -ENOMEM; -EIO (a device that fails keeps
+ * what was at these addresses before); -ECHILD.
  */
 int svm_alloc(struct svm_space *space, uint64_t size, uint32_t flags, void **ret_addr);
 

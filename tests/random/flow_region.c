@@ -96,6 +96,9 @@ void flow_op_alloc(struct worker *w, struct dice *d)
 	if (!r || w->bytes + size > WORKER_BYTES)
 		return;
 	e = svm_alloc(flow.space, asked, flags, &addr);
+	/* A hostile device may keep what was at these addresses before, but not for ever. */
+	for (unsigned int i = 0; i < 1000u && e < 0 && flow.config.hostile; i++)
+		e = svm_alloc(flow.space, asked, flags, &addr);
 	if (e < 0)
 		flow_fail("svm_alloc(%llx): %d", (unsigned long long)asked, e);
 	*r = (struct region){ .live = true, .addr = addr, .size = size };
