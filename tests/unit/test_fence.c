@@ -84,10 +84,12 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	void *status = NULL;
-	uint64_t n_left = ctx.fence_pool.n_used;
+	uint64_t n_left;
 
 	svm_loop_stop(ctx.loops[0]);
 	pthread_join(loop_thread, &status);
+	/* The loop drops its own reference after the waiters have run. */
+	n_left = ctx.fence_pool.n_used;
 	svm_loop_destroy(ctx.loops[0]);
 	if (n_left == 0)
 		svm_pool_finish(&ctx.fence_pool);
