@@ -1062,7 +1062,11 @@ static void copies_fall_back_to_the_cpu(void **state)
 
 	ops->caps(rig->dev, &caps);
 	fill(rig->host, BLOCK, 4);
+	/* Short of memory for a moment: tried again. */
 	emu.inject(0, 1, ENOMEM, NR_BIND);
+	assert_int_equal(to_chunk(rig->dev, chunk, 0, rig->host, BLOCK), 0);
+	/* Memory that the kernel does not map. */
+	emu.inject(0, 1, EFAULT, NR_BIND);
 	ret = to_chunk(rig->dev, chunk, 0, rig->host, BLOCK);
 	if (!(caps.caps & SVM_CAP_CPU_VISIBLE)) {
 		assert_int_equal(ret, -ENODEV);
