@@ -66,9 +66,12 @@ void svm_arena_unmap(void *map, size_t size)
 
 	if (!map)
 		return;
-	ret = svm_sys->munmap(map, svm_align_up(size, SVM_PAGE_SIZE));
-	assert(ret == 0); /* a whole mapping of ours: no split that could lack memory */
-	(void)ret;
+	size = svm_align_up(size, SVM_PAGE_SIZE);
+	ret = svm_sys->munmap(map, size);
+	/* The kernel merges neighbours, and may have no room for one mapping more: the addresses stay ours then, and the
+	 * memory goes. */
+	if (ret < 0)
+		(void)svm_sys->madvise(map, size, MADV_DONTNEED);
 }
 
 void svm_arena_account(struct svm_arena *arena, int64_t bytes)
