@@ -46,6 +46,11 @@ static struct svm_block *block_new(struct svm_ctx *ctx, uint64_t base,
 	block->host.user = base;
 	block->host.node = -1;
 	if (alloc) {
+		block->news = svm_pool_get(&ctx->request_pool);
+		if (!block->news) {
+			svm_block_delete(block);
+			return NULL;
+		}
 		block->host.registered = true;
 		block->host.stash = alloc->stash + (base - alloc->base);
 	} else {
@@ -127,6 +132,7 @@ int svm_block_get(struct svm_ctx *ctx, uint64_t addr, struct svm_block **ret_blo
 void svm_block_delete(struct svm_block *block)
 {
 	svm_lock_finish(&block->lock);
+	svm_pool_put(&block->ctx->request_pool, block->news);
 	svm_pool_put(&block->ctx->block_pool, block);
 }
 

@@ -65,6 +65,9 @@ enum svm_request_kind {
 	(1u << 4) /* POISON: only pages that are not managed by then; else -EAGAIN */
 #define SVM_REQUEST_PATIENT (1u << 3) /* ACCESS: wait also for what is held and not released */
 #define SVM_REQUEST_NO_MAP  (1u << 6) /* ACCESS for PREFETCH: bytes only */
+#define SVM_REQUEST_NEWS \
+	(1u              \
+	 << 7) /* DISCARD: of what the application did already; nobody is there to be told of a failure */
 #define SVM_REQUEST_GONE \
 	(1u << 5) /* DISCARD: the application unmapped the pages: what is there is not ours */
 
@@ -99,6 +102,14 @@ struct svm_request {
 	void *data;
 };
 
+/* For pages of registered memory that the application took away, where there is no memory for a request. */
+struct svm_news {
+	struct svm_request request;
+	bool queued;
+	struct svm_mask dropped; /* since it was queued */
+	struct svm_mask unmapped;
+};
+
 struct svm_block {
 	struct svm_lock lock; /* BLOCK */
 	struct svm_ctx *ctx;
@@ -112,8 +123,9 @@ struct svm_block {
 	bool napping;
 	struct svm_list queue;
 	struct svm_list holds;
-	bool shared;	    /* as host.kind, for queries */
-	bool busy;	    /* a transition owns state and storage */
+	struct svm_news *news; /* registered memory: of its own, so that it cannot be wanting */
+	bool shared;	       /* as host.kind, for queries */
+	bool busy;	       /* a transition owns state and storage */
 	uint32_t n_runners; /* threads that are about to run the block: it is not freed before they did */
 	uint32_t n_stale; /* pages counted in ctx->cache_bytes */
 };

@@ -220,6 +220,72 @@ static void cpu_fault(struct svm_ctx *ctx, uint64_t addr, bool write)
 	}
 }
 
+/* Somebody holds what the application took away, or a device does not let go of it. */
+static void tell_failed_news(struct svm_ctx *ctx, int status)
+{
+	if (status < 0)
+		svm_warn(&ctx->log,
+			 "pages that were unmapped or dropped are still there (error %d)", -status);
+}
+
+static void gone_done(struct svm_request *request)
+{
+	struct svm_ctx *ctx = request->data;
+
+	tell_failed_news(ctx, request->status);
+	svm_pool_put(&ctx->request_pool, request);
+}
+
+static void news_done(struct svm_request *request);
+
+/*
+ * LOCKING: block. The pages that are noted in the block's news are to be forgotten, before anybody who asks for them from
+ * now on. Whoever is in the queue by then has not been served since they went, and may as well be served after.
+ */
+static void queue_news(struct svm_block *block)
+{
+	struct svm_news *news = block->news;
+	bool unmapped = !svm_mask_empty(&news->unmapped);
+	struct svm_mask *pages = unmapped ? &news->unmapped : &news->dropped;
+
+	news->queued = !svm_mask_empty(pages);
+	if (!news->queued)
+		return;
+	news->request =
+		(struct svm_request){ .block = block,
+				      .kind = SVM_REQUEST_DISCARD,
+				      .flags = SVM_REQUEST_NEWS | (unmapped ? SVM_REQUEST_GONE : 0),
+				      .pages = *pages,
+				      .left = *pages,
+				      .done = news_done };
+	svm_mask_zero(pages);
+	svm_list_init(&news->request.space.node);
+	svm_list_add_head(&block->queue, &news->request.node);
+	block->n_runners++; /* for news_done(): the block lives until then */
+}
+
+static void news_done(struct svm_request *request)
+{
+	struct svm_block *block = request->block;
+
+	tell_failed_news(block->ctx, request->status);
+	svm_lock(&block->lock);
+	queue_news(block);
+	svm_unlock(&block->lock);
+	svm_block_run(block);
+}
+
+/* LOCKING: tree. There is no memory for a request: the block has one, and notes what comes while that is under way. */
+static void note_news(struct svm_block *block, const struct svm_mask *pages, bool unmapped)
+{
+	svm_lock(&block->lock);
+	svm_mask_or(unmapped ? &block->news->unmapped : &block->news->dropped, pages);
+	if (!block->news->queued)
+		queue_news(block);
+	block->n_runners++;
+	svm_unlock(&block->lock);
+}
+
 /*
  * LOCKING: none. The first piece of [*addr, end) that is managed, up to the end of its range and block: what devices hold
  * of it is not wanted. *addr moves behind it. False: there is none. Memory that is being unregistered counts: who brings
@@ -241,11 +307,16 @@ static bool piece_gone(struct svm_ctx *ctx, uint64_t *addr, uint64_t end, bool u
 
 		*addr = svm_min_u64(svm_min_u64(end, node->end), block_end);
 		block = svm_block_find(ctx, start);
-		if (block) {
+		if (block && !request) {
+			struct svm_mask pages;
+
+			svm_block_pages(block, start, *addr, &pages);
+			note_news(block, &pages, unmapped);
+		} else if (block) {
 			request->block = block;
 			request->kind = SVM_REQUEST_DISCARD;
-			request->flags = unmapped ? SVM_REQUEST_GONE : 0;
-			request->done = forget_done;
+			request->flags = SVM_REQUEST_NEWS | (unmapped ? SVM_REQUEST_GONE : 0);
+			request->done = gone_done;
 			request->data = ctx;
 			svm_block_pages(block, start, *addr, &request->pages);
 			svm_request_queue(request);
@@ -270,15 +341,8 @@ static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool u
 								  .addr = start,
 								  .size = end - start,
 								  .device = ~0u });
-	while (more && addr < end) {
-		struct svm_request *request = svm_pool_get(&ctx->request_pool);
-
-		if (!request) {
-			svm_error(&ctx->log, "no memory to forget what was unmapped or dropped");
-			break;
-		}
-		more = piece_gone(ctx, &addr, end, unmapped, request);
-	}
+	while (more && addr < end)
+		more = piece_gone(ctx, &addr, end, unmapped, svm_pool_get(&ctx->request_pool));
 	if (unmapped) {
 		svm_rwlock_write(&ctx->tree_lock);
 		for (addr = start; addr < end;) {
@@ -371,6 +435,7 @@ struct device_fault {
 };
 _Static_assert(sizeof(struct device_fault) <= SVM_REQUEST_OBJECT,
 	       "device faults come from the request pool");
+_Static_assert(sizeof(struct svm_news) <= SVM_REQUEST_OBJECT, "news come from the request pool");
 
 static void answer(struct svm_device *device, const struct svm_device_fault *fault, int status)
 {

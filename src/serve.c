@@ -1098,12 +1098,14 @@ static enum verdict serve_one(struct svm_request *request, struct svm_transition
 /*
  * LOCKING: block. The application's memory is changing (munmap, MADV_DONTNEED): the kernel refuses until the event has
  * been read and the application goes on, which may take turns of the loop and of the scheduler. A fault comes again by
- * itself.
+ * itself. What the application took away must not be seen again: whatever keeps it from going is tried again, but for
+ * a hold, which lasts as long as its owner likes.
  */
 static bool tries_again(struct svm_request *request, int error)
 {
-	if (error != -EAGAIN || (request->flags & SVM_REQUEST_TRY) ||
-	    request->n_again == AGAIN_MAX ||
+	bool passes = error == -EAGAIN || ((request->flags & SVM_REQUEST_NEWS) && error != -EBUSY);
+
+	if (!passes || (request->flags & SVM_REQUEST_TRY) || request->n_again == AGAIN_MAX ||
 	    (request->kind == SVM_REQUEST_ACCESS && request->cause == SVM_CAUSE_FAULT))
 		return false;
 	request->n_again++;
@@ -1145,6 +1147,12 @@ static struct svm_transition *schedule(struct svm_block *block, struct svm_list 
 		if (verdict == VERDICT_START) {
 			block->busy = true;
 			return t;
+		}
+		if (verdict == VERDICT_DONE && (request->flags & SVM_REQUEST_NEWS) &&
+		    request->status < 0 && tries_again(request, request->status)) {
+			request->status = 0;
+			nap_until(block, request->again_ns);
+			return NULL;
 		}
 		if (verdict == VERDICT_DONE) {
 			svm_list_del(node);

@@ -12,7 +12,7 @@
 #include "block.h"
 
 /* Size of the objects of ctx->request_pool: a request with room for who made it. */
-#define SVM_REQUEST_OBJECT (sizeof(struct svm_request) + 128u)
+#define SVM_REQUEST_OBJECT (sizeof(struct svm_request) + 192u)
 
 /* LOCKING: tree (any). Queue a request (block, kind, agent, cause, pages, done are set; the rest is zero). */
 void svm_request_queue(struct svm_request *request);

@@ -1209,6 +1209,75 @@ static void no_memory_to_evict(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* The application drops pages that a device has, when there is no memory for the step that drops them there: they are not
+ * seen again. */
+static sem_t refused;
+
+static int refused_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+			void **ret_addr)
+{
+	int r = no_mmap(addr, size, prot, flags, fd, offset, ret_addr);
+
+	(void)sem_post(&refused);
+	return r;
+}
+
+/* Of the step, or already of the request for it. */
+static void drop_without_memory(struct svm_fixture *f, bool request)
+{
+	static void *taken[65536];
+	struct svm_sys sys = svm_sys_real;
+	uint64_t value = 1;
+	struct svm_pool *pool;
+	struct flow flow;
+	unsigned int n = 0;
+	char *map =
+		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	memset(map, 5, 16u * PAGE);
+	assert_int_equal(sem_init(&refused, 0, 0), 0);
+	fake_reset();
+	fake.caps = caps_of[1];
+	svm_sys = &sys;
+	flow = open_plain(f, "dropped, without memory");
+	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
+	assert_int_equal(
+		svm_prefetch(f->space, map, 16u * PAGE, svm_device_location(flow.device), NULL), 0);
+	pool = request ? &f->space->ctx.request_pool : &f->space->ctx.transition_pool;
+	sys.mmap = no_mmap;
+	while (n < 65536 && (taken[n] = svm_pool_get(pool)) != NULL)
+		n++;
+	sys.mmap = refused_mmap;
+	assert_int_equal(madvise(map, 8u * PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(madvise(map + 8u * PAGE, 8u * PAGE, MADV_DONTNEED), 0);
+	while (sem_wait(&refused) < 0)
+		;
+	sys.mmap = svm_sys_real.mmap;
+	while (n > 0)
+		svm_pool_put(pool, taken[--n]);
+	for (unsigned int p = 0; p < 16; p++) {
+		assert_int_equal(cpu_read((uint64_t *)(void *)(map + p * PAGE), &value), 0);
+		assert_int_equal(value, 0);
+	}
+	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), 0);
+	assert_int_equal(munmap(map, 16u * PAGE), 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	(void)sem_destroy(&refused);
+	fake_unplug();
+}
+
+static void dropped_pages_go_when_there_is_memory(struct svm_fixture *f)
+{
+	drop_without_memory(f, false);
+}
+
+static void dropped_pages_go_without_a_request(struct svm_fixture *f)
+{
+	drop_without_memory(f, true);
+}
+
 /* The address space is changing for long: a touch of a lost page still ends in a signal. */
 static _Atomic unsigned int n_changing;
 
@@ -1608,6 +1677,8 @@ int main(int argc, char **argv)
 	static const struct svm_fixture_case cases[] = {
 		FIXTURE_CASE(nothing_fails, FIXTURE_ONCE),
 		FIXTURE_CASE(each_open_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(dropped_pages_go_when_there_is_memory, FIXTURE_ONCE),
+		FIXTURE_CASE(dropped_pages_go_without_a_request, FIXTURE_ONCE),
 		FIXTURE_CASE(each_chunk_alloc_fails_once, FIXTURE_ONCE),
 		FIXTURE_CASE(each_chunk_map_fails_once, FIXTURE_ONCE),
 		FIXTURE_CASE(each_bind_fails_once, FIXTURE_ONCE),
