@@ -26,9 +26,10 @@
 #endif
 
 #define OBJECT_ALIGN 16u
+/* A pool begins with a slab for a few objects; each slab is twice the one before, up to this: most pools of a space never
+ * hold more than that, and are counted in whole slabs. */
 #define SLAB_SIZE    (64u << 10)
-/* Large objects: a slab holds at least this many. */
-#define SLAB_MIN_OBJECTS 8u
+#define SLAB_OBJECTS 8u
 
 _Thread_local int svm_service_depth;
 
@@ -109,9 +110,12 @@ void svm_pool_finish(struct svm_pool *pool)
 /* LOCKING: pool->lock */
 static struct svm_pool_slab *add_slab(struct svm_pool *pool)
 {
-	size_t size = svm_max_u64(SLAB_SIZE, SLAB_HEADER + SLAB_MIN_OBJECTS * pool->object_size);
+	size_t least = SLAB_HEADER + SLAB_OBJECTS * pool->object_size;
+	size_t size = least;
 	struct svm_pool_slab *slab;
 
+	if (pool->slabs)
+		size = svm_max_u64(svm_min_u64(2u * pool->slabs->size, SLAB_SIZE), least);
 	size = svm_align_up(size, SVM_PAGE_SIZE);
 	slab = svm_arena_map(size);
 	if (!slab)

@@ -92,6 +92,51 @@ static void reuse_takes_no_more_memory(void **state)
 	assert_int_equal(accounted(), 0);
 }
 
+static unsigned int n_maps_made;
+
+static int counted_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+			void **ret_addr)
+{
+	n_maps_made++;
+	return svm_sys_real.mmap(addr, size, prot, flags, fd, offset, ret_addr);
+}
+
+/* A space has a dozen pools, most with a handful of objects. */
+static void a_pool_takes_as_much_as_it_holds(void **state)
+{
+	static const size_t sizes[] = { 48, 1072, 5392 };
+	struct svm_sys counting = svm_sys_real;
+
+	(void)state;
+	counting.mmap = counted_mmap;
+	svm_sys = &counting;
+	for (unsigned int s = 0; s < SVM_ARRAY_SIZE(sizes); s++) {
+		static void *objects[2000];
+
+		n_maps_made = 0;
+		svm_pool_init(&pool, &arena, sizes[s]);
+		for (unsigned int i = 0; i < SVM_ARRAY_SIZE(objects); i++) {
+			uint64_t used = (i + 1u) * sizes[s];
+
+			objects[i] = svm_pool_get(&pool);
+			assert_non_null(objects[i]);
+			/* What a few objects need where there are few, and a slab more where there are many. */
+			assert_in_range(accounted(), used,
+					svm_max_u64(8u * sizes[s],
+						    svm_min_u64(3u * used,
+								used + used / 8u + (64u << 10))) +
+						2u * SVM_PAGE_SIZE);
+		}
+		assert_in_range(n_maps_made, 1,
+				8u + SVM_ARRAY_SIZE(objects) * sizes[s] / (40u << 10));
+		for (unsigned int i = 0; i < SVM_ARRAY_SIZE(objects); i++)
+			svm_pool_put(&pool, objects[i]);
+		svm_pool_finish(&pool);
+		assert_int_equal(accounted(), 0);
+	}
+	svm_sys = &svm_sys_real;
+}
+
 /* A mapping that is asked for is zero, and takes memory only where it is touched. */
 static void maps_are_lazy(void **state)
 {
@@ -247,6 +292,7 @@ int main(void)
 		cmocka_unit_test(objects_are_zeroed_aligned_and_distinct),
 		cmocka_unit_test(put_accepts_null),
 		cmocka_unit_test(reuse_takes_no_more_memory),
+		cmocka_unit_test(a_pool_takes_as_much_as_it_holds),
 		cmocka_unit_test(maps_are_lazy),
 		cmocka_unit_test(accounting_goes_both_ways),
 		cmocka_unit_test(out_of_memory_gives_null),
