@@ -179,7 +179,7 @@ static int alloc_packed(struct svm_va *va, uint64_t size, enum svm_host_kind kin
 {
 	unsigned int n = (unsigned int)(size >> SVM_PAGE_SHIFT);
 	unsigned int tries = 0;
-	unsigned int page = 0;
+	unsigned int page = 0; /* of a new block */
 	struct packed *packed = NULL;
 	struct svm_mask room;
 	int r;
@@ -198,7 +198,6 @@ static int alloc_packed(struct svm_va *va, uint64_t size, enum svm_host_kind kin
 		packed = open_packed(va, kind, &r);
 		if (!packed)
 			return r;
-		page = 0;
 	}
 	svm_mask_set_range(&packed->used, page, n);
 	svm_mask_fill(&room);
