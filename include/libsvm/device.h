@@ -137,7 +137,10 @@ struct svm_access;
  * waits) signals when the device may start; its status is what went wrong, and then nothing is held.
  * While a device that cannot fault holds a page, a CPU touch waits for the release and its fence.
  * Pages for a device that is native only go to the host, and are held there without SVM_CAP_NATIVE_UFFD; the CPU may
- * use them meanwhile. System memory may be part of the ranges for a native device, and needs nothing done.
+ * use them meanwhile. The kernel may still reclaim pages of shared storage (SVM_ALLOC_SHARED) under memory pressure, and
+ * a touch by such a device's driver then fails as it does for memory that was not acquired, until the CPU touches the
+ * page: mlock() what must not fail, or use private storage, which the kernel brings back by itself. System memory may be
+ * part of the ranges for a native device, and needs nothing done.
  *
  * Errors at once: span errors; -EINVAL; -ENODEV (lost); -EACCES (no-access hint); -ENOMEM; -ECHILD.
  * Errors at once or in the fence: -EBUSY (another device holds a page, one of the two for write,

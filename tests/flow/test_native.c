@@ -822,6 +822,63 @@ static void reclaim_and_swap_lose_nothing(struct svm_fixture *f)
 	assert_true(swapped_out() - before > 1000);
 }
 
+/* Without faults of its own the driver finds what the CPU's page tables hold, and from those the kernel may take pages
+ * of shared storage at any time; private storage it swaps in again without a word to userfaultfd. */
+static void reclaim_fails_the_touch_of_held_shared_memory(struct svm_fixture *f)
+{
+	const uint64_t size = 16 * PAGE;
+	struct svm_access_range ranges[2] = { { .size = size, .access = SVM_ACCESS_WRITE },
+					      { .size = size, .access = SVM_ACCESS_WRITE } };
+	struct svm_device *native = begin_with(f, "hmm-mirror:0", SVM_SPACE_USER_MODE_ONLY);
+	const struct svm_host *host = &f->space->ctx.host;
+	struct hmm_cmd cmd = { .n_pages = size / PAGE };
+	struct svm_access *access;
+	char *memory[2];
+	char *bytes;
+	int fd;
+
+	if (!has_node(1))
+		skip();
+	if (swap_mib() == 0) {
+		print_message("no swap, where pages could go\n");
+		skip();
+	}
+	fd = open("/dev/hmm_dmirror1", O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	bytes = map(size);
+	cmd.ptr = (uintptr_t)bytes;
+	for (unsigned int i = 0; i < 2; i++) {
+		memory[i] = fixture_alloc(f, size, i == 0 ? 0 : SVM_ALLOC_SHARED);
+		fixture_fill(memory[i], size, 95 + i);
+		ranges[i].addr = memory[i];
+	}
+	assert_int_equal(svm_acquire(native, ranges, 2, 0, &access, NULL), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		/* Pages that are mapped twice it leaves alone: not in the library's view, too. */
+		if (i == 1)
+			assert_int_equal(madvise(memory[i] + (host->alias_base - host->window_base),
+						 size, MADV_DONTNEED),
+					 0);
+		assert_int_equal(madvise(memory[i], size, MADV_PAGEOUT), 0);
+		cmd.addr = (uintptr_t)memory[i];
+		errno = 0;
+		assert_int_equal(ioctl(fd, HMM_READ, &cmd), i == 0 ? 0 : -1);
+		assert_int_equal(errno, i == 0 ? 0 : EFAULT);
+		/* The CPU's touch brings it, for the driver too. */
+		fixture_check(memory[i], size, 95 + i);
+		assert_int_equal(ioctl(fd, HMM_READ, &cmd), 0);
+		fixture_check(bytes, size, 95 + i);
+	}
+	/* Locked memory stays. */
+	assert_int_equal(mlock(memory[1], size), 0);
+	(void)madvise(memory[1], size, MADV_PAGEOUT);
+	assert_int_equal(ioctl(fd, HMM_READ, &cmd), 0);
+	assert_int_equal(munlock(memory[1], size), 0);
+	assert_int_equal(svm_release(access, NULL), 0);
+	close(fd);
+	munmap(bytes, size);
+}
+
 static volatile sig_atomic_t n_signals;
 
 static void leave_touch(int signal)
@@ -965,6 +1022,7 @@ static const struct svm_fixture_case cases[] = {
 	FIXTURE_CASE(a_failed_allocation_fails_a_page, FIXTURE_ONCE),
 	FIXTURE_CASE(a_full_device_takes_what_it_can, FIXTURE_ONCE),
 	FIXTURE_CASE(reclaim_and_swap_lose_nothing, FIXTURE_ONCE),
+	FIXTURE_CASE(reclaim_fails_the_touch_of_held_shared_memory, FIXTURE_ONCE),
 	FIXTURE_CASE(a_full_cgroup_is_an_error, FIXTURE_ONCE),
 	FIXTURE_CASE(shared_storage_is_a_dmabuf_and_holes_in_it_are_new_pages, FIXTURE_ONCE),
 };
