@@ -52,6 +52,12 @@ class BuildTree:
                     self.links[path] = os.readlink(path)
         self.tests = [Test(entry, self.root) for entry in self.introspect("--tests")]
 
+    def needed(self, tests):
+        """The files that these tests want: fewer of them make a guest that starts sooner."""
+        words = {word for test in tests for word in test.command}
+        return [path for path in self.files
+                if ".so" in os.path.basename(path) or path.replace(self.root, BUILD, 1) in words]
+
     def introspect(self, what):
         text = subprocess.run(["meson", "introspect", what, self.root], check=True, text=True,
                               stdout=subprocess.PIPE).stdout

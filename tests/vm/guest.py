@@ -58,16 +58,16 @@ class Guest:
             files[f"{entry}/name"] = test.name.encode() + b"\n"
             files[f"{entry}/seconds"] = f"{limits[test.name]}\n".encode()
             files[f"{entry}/run"] = test.script(env).encode()
-        return self.run(files, limits, max(limits.values()) + PATIENCE, False)
+        return self.run(self.built.needed(tests), files, limits, max(limits.values()) + PATIENCE, False)
 
     def run_command(self, command):
         """Run one command in the build directory and say what it says."""
         env = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in words(self.entry["env"]).items())
         files = {"svm/list/0/name": b"command\n", "svm/list/0/seconds": b"0\n", "svm/list/0/live": b"",
                  "svm/list/0/run": f"{env}{command}\n".encode()}
-        return self.run(files, {}, 3600, True)
+        return self.run(self.built.files, files, {}, 3600, True)
 
-    def run(self, files, limits, limit, echo):
+    def run(self, programs, files, limits, limit, echo):
         """Boot it. Returns the failures that belong to no test, as (what, text)."""
         entry = self.entry
         modules = [word.partition(":")[::2] for word in entry["modules"].split()]
@@ -79,7 +79,7 @@ class Guest:
                 raise Problem(f"guest {self.name}: no file {here}")
             files[path] = here
         initrd = os.path.join(self.directory, "initrd")
-        initramfs.build(initrd, self.built, self.kernel, modules, files, self.settings())
+        initramfs.build(initrd, self.built, programs, self.kernel, modules, files, self.settings())
         print(f"vm: {self.name}: {self.kernel.version}", flush=True)
         begin = time.monotonic()
         with open(os.path.join(self.directory, "output.log"), "w", encoding="utf-8") as log:

@@ -85,11 +85,11 @@ def is_elf(path):
         return file.read(4) == b"\x7fELF"
 
 
-def build(name, built, kernel, modules, files, settings):
+def build(name, built, programs, kernel, modules, files, settings):
     """Write the archive `name`.
 
-    built: BuildTree; modules: [(module, parameters)]; files: {path in the guest: bytes or file here};
-    settings: text of what /init reads, a shell script.
+    built: BuildTree; programs: those of its files that come along; modules: [(module, parameters)];
+    files: {path in the guest: bytes or file here}; settings: text of what /init reads, a shell script.
     """
     need_tools({"strip": "binutils", "ldd": "libc-bin"})
     if not os.path.exists(BUSYBOX) or b"statically" not in subprocess.run(
@@ -112,12 +112,12 @@ def build(name, built, kernel, modules, files, settings):
             archive.add("init" if script == "init" else f"svm/{script}", file.read(), 0o755)
     archive.add("svm/settings", settings.encode())
 
-    for path in built.files:
+    for path in programs:
         archive.add(f"{BUILD}/{os.path.relpath(path, built.root)}", stripped(path) if is_elf(path) else read(path),
                     0o755)
     for link, target in built.links.items():
         archive.link(f"{BUILD}/{os.path.relpath(link, built.root)}", target)
-    for path, here in shared_libraries([path for path in built.files if is_elf(path)]).items():
+    for path, here in shared_libraries([path for path in programs if is_elf(path)]).items():
         if not here.startswith(built.root + os.sep):
             archive.add(path, read(here), 0o755)
 
