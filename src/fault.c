@@ -61,49 +61,15 @@ static uint64_t request_addr(const struct svm_request *request)
 	return request->block->base + ((uint64_t)page << SVM_PAGE_SHIFT);
 }
 
-static void poison_done(struct svm_request *request)
-{
-	struct svm_ctx *ctx = request->data;
-	uint64_t addr = request_addr(request);
-
-	if (request->status < 0)
-		wake_page(ctx, addr);
-	svm_pool_put(&ctx->request_pool, request);
-}
-
-/* The touch has been served, or cannot be: then it ends in a signal, never in a hang or wrong bytes. */
+/* The touch has been served, or has become a signal. Else the address space is changing, and we have to read of it first; or
+ * there was no way even to a signal: then it comes again. */
 static void cpu_fault_done(struct svm_request *request)
 {
 	struct svm_ctx *ctx = request->data;
-	struct svm_block *block = request->block;
-	struct svm_request again;
-	uint64_t addr;
 
-	if (request->status == 0) {
-		svm_pool_put(&ctx->request_pool, request);
-		return;
-	}
-	addr = request_addr(request);
-	if (request->status == -EAGAIN) {
-		/* The address space is changing, and we have to read of it first. */
-		wake_page(ctx, addr);
-		svm_pool_put(&ctx->request_pool, request);
-		return;
-	}
-	trace_fault(ctx, SVM_EVENT_REFUSED, ~0u, addr, (uint64_t)-request->status);
-	again = (struct svm_request){ .block = block,
-				      .kind = SVM_REQUEST_POISON,
-				      .write = request->write,
-				      .flags = request->status == -ENOENT ? SVM_REQUEST_UNMANAGED
-									  : 0,
-				      .pages = request->pages,
-				      .done = poison_done,
-				      .data = ctx };
-	*request = again;
-	if (submit(ctx, addr, request) < 0) {
-		wake_page(ctx, addr);
-		svm_pool_put(&ctx->request_pool, request);
-	}
+	if (request->status < 0)
+		wake_page(ctx, request_addr(request));
+	svm_pool_put(&ctx->request_pool, request);
 }
 
 static void forget_done(struct svm_request *request)

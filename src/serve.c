@@ -1126,6 +1126,32 @@ static bool waits_to_try(struct svm_request *request)
 	return true;
 }
 
+/*
+ * LOCKING: block. A touch that cannot be served ends in a signal, never in a hang or wrong bytes. The request becomes the
+ * one for that where it is: what comes after it may make the page good again, and must find the mark to take away.
+ */
+static bool becomes_signal(struct svm_request *request, int status)
+{
+	unsigned int page = 0;
+
+	if (status >= 0 || status == -EAGAIN || request->kind != SVM_REQUEST_ACCESS ||
+	    request->cause != SVM_CAUSE_FAULT || request->agent != SVM_AGENT_CPU)
+		return false;
+	svm_mask_run(&request->pages, &page);
+	svm_trace_event(&request->block->ctx->trace,
+			&(struct svm_event){ .kind = SVM_EVENT_REFUSED,
+					     .addr = request->block->base +
+						     ((uint64_t)page << SVM_PAGE_SHIFT),
+					     .size = SVM_PAGE_SIZE,
+					     .device = ~0u,
+					     .value = (uint64_t)-status });
+	request->kind = SVM_REQUEST_POISON;
+	request->flags = status == -ENOENT ? SVM_REQUEST_UNMANAGED : 0;
+	request->left = request->pages;
+	request->status = 0;
+	return true;
+}
+
 /* LOCKING: tree, block. Serve the queue until a transition has to run; requests that are done move to finished. */
 static struct svm_transition *schedule(struct svm_block *block, struct svm_list *finished)
 {
@@ -1143,6 +1169,8 @@ static struct svm_transition *schedule(struct svm_block *block, struct svm_list 
 			request->left = request->pages;
 		do {
 			verdict = serve_one(request, &t);
+			if (verdict == VERDICT_DONE && becomes_signal(request, request->status))
+				verdict = VERDICT_AGAIN;
 		} while (verdict == VERDICT_AGAIN);
 		if (verdict == VERDICT_START) {
 			block->busy = true;
@@ -1273,11 +1301,11 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 		error = 0;
 	else if (error == 0 && request->kind == SVM_REQUEST_LEAVE)
 		svm_history_evicted(&block->history, svm_sys->clock_ns());
-	if (error < 0) {
+	if (error < 0 && !becomes_signal(request, error)) {
 		request->status = error;
 		svm_list_del(&request->node);
 		svm_list_add_tail(finished, &request->node);
-	} else if (t->error == 0 && !t->for_loss) {
+	} else if (error < 0 || (t->error == 0 && !t->for_loss)) {
 		/* Looked at first: else one before it that waits for a fence may take away what it has just got, before it is
 		 * told, and the two would take turns until that fence signals. */
 		svm_list_del(&request->node);

@@ -14,6 +14,7 @@
 #include "uffd_uapi.h"
 #include <errno.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -1156,6 +1157,80 @@ static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* A thread touches a page that dies with its device, gets its signal, and discards the page at once: before the service
+ * thread that marked the page has dealt with the touch. */
+static struct {
+	struct svm_block *block;
+	_Atomic bool armed;
+} mark;
+
+static unsigned int queue_length(struct svm_block *block)
+{
+	unsigned int n = 0;
+
+	svm_lock(&block->lock);
+	svm_list_for_each(node, &block->queue)
+		n++;
+	svm_unlock(&block->lock);
+	return n;
+}
+
+static int mark_ioctl(int fd, unsigned long request, void *arg)
+{
+	int r = svm_sys_real.ioctl(fd, request, arg);
+
+	if (request == SVM_UFFDIO_POISON && atomic_exchange(&mark.armed, false))
+		while (queue_length(mark.block) < 2)
+			sched_yield(); /* the discard is on its way */
+	return r;
+}
+
+static void *die_in_the_copy(void *arg)
+{
+	fake_await_calls(FAKE_COPY, *(unsigned int *)arg);
+	fake_die();
+	return NULL;
+}
+
+static void a_discard_comes_after_the_signal(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+	struct svm_ctx *ctx;
+	struct flow flow;
+	uint64_t value = 1;
+	unsigned int n;
+	pthread_t thread;
+
+	fixture_watchdog(30);
+	fake_reset();
+	fake.caps = caps_of[1];
+	sys.ioctl = mark_ioctl;
+	svm_sys = &sys;
+	flow = open_plain(f, "discarded after its signal");
+	flow.may_lose = true;
+	write_by_cpu(&flow, 0);
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	ctx = &f->space->ctx;
+	svm_rwlock_read(&ctx->tree_lock);
+	mark.block = svm_block_find(ctx, (uint64_t)flow.block[0]);
+	svm_rwlock_unlock(&ctx->tree_lock);
+	fake.pace = FAKE_ON_COMMAND;
+	n = fake_calls(FAKE_COPY) + 1u;
+	assert_int_equal(pthread_create(&thread, NULL, die_in_the_copy, &n), 0);
+	atomic_store(&mark.armed, svm_uffd_has_poison(&ctx->host.uffd));
+	assert_int_equal(cpu_read(word_of(&flow, 0, 0), &value), -EFAULT);
+	assert_int_equal(svm_discard(f->space, flow.block[0], BLOCK, 0), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(cpu_read(word_of(&flow, 0, 0), &value), 0);
+	assert_int_equal(value, 0);
+	assert_int_equal(svm_device_close(flow.device), 0);
+	for (unsigned int b = 0; b < N_BLOCKS; b++)
+		assert_int_equal(svm_free(f->space, flow.block[b]), 0);
+	fixture_space_end(f);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
 /* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
 static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
 		   void **ret_addr)
@@ -1677,6 +1752,7 @@ int main(int argc, char **argv)
 	static const struct svm_fixture_case cases[] = {
 		FIXTURE_CASE(nothing_fails, FIXTURE_ONCE),
 		FIXTURE_CASE(each_open_fails_once, FIXTURE_ONCE),
+		FIXTURE_CASE(a_discard_comes_after_the_signal, FIXTURE_ONCE),
 		FIXTURE_CASE(dropped_pages_go_when_there_is_memory, FIXTURE_ONCE),
 		FIXTURE_CASE(dropped_pages_go_without_a_request, FIXTURE_ONCE),
 		FIXTURE_CASE(each_chunk_alloc_fails_once, FIXTURE_ONCE),
