@@ -17,6 +17,7 @@ static struct svm_job *job_of(struct svm_access *access)
 struct acquire {
 	struct svm_device *device;
 	bool leave_managed; /* the device's own touch of managed memory brings it */
+	bool unmovable; /* what add_range() is to add now: pieces with memory that must not move, or all others */
 	struct svm_job_range *out;
 	size_t room;
 	size_t n;
@@ -30,6 +31,17 @@ static bool is_forbidden(const struct svm_ctx *ctx, const struct svm_device *dev
 
 	while (start < end && (hints = svm_range_run(ctx, start, end, &start)) != NULL)
 		if (hints->no_access >> device->id & 1u)
+			return true;
+	return false;
+}
+
+/* LOCKING: tree. Does a hint keep part of the span where it is? */
+static bool is_unmovable(const struct svm_ctx *ctx, uint64_t start, uint64_t end)
+{
+	const struct svm_hints *hints;
+
+	while (start < end && (hints = svm_range_run(ctx, start, end, &start)) != NULL)
+		if (hints->migration == SVM_MIGRATE_NEVER)
 			return true;
 	return false;
 }
@@ -65,7 +77,8 @@ static int add_range(struct acquire *acquire, const struct svm_access_range *ran
 		r = -EACCES;
 	while (piece.end < part.end && r == 0) {
 		r = svm_range_piece(ctx, piece.end, part.end, &piece);
-		if (r < 0 || piece.system || acquire->leave_managed)
+		if (r < 0 || piece.system || acquire->leave_managed ||
+		    is_unmovable(ctx, piece.start, piece.end) != acquire->unmovable)
 			continue;
 		if (acquire->n < acquire->room) {
 			acquire->out[acquire->n] = part;
@@ -84,8 +97,13 @@ static int add_ranges(struct acquire *acquire, const struct svm_access_range *ra
 	int r = 0;
 
 	acquire->n = 0;
-	for (size_t i = 0; i < n_ranges && r == 0; i++)
-		r = add_range(acquire, &ranges[i]);
+	/* What must not move may have to have its block changed, so that it can be mapped in place: before other pages of the
+	 * block are held, which stand in the way. */
+	for (unsigned int pass = 0; pass < 2; pass++) {
+		acquire->unmovable = pass == 0;
+		for (size_t i = 0; i < n_ranges && r == 0; i++)
+			r = add_range(acquire, &ranges[i]);
+	}
 	return r;
 }
 

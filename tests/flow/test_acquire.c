@@ -130,6 +130,35 @@ static void one_block_waits_for_its_holder(struct svm_fixture *f)
 	fixture_check(p, BLOCK, 1);
 }
 
+/* ... and where one acquire asks for both, in either order: nobody else is in its way. */
+static void one_acquire_may_have_both(struct svm_fixture *f)
+{
+	struct svm_advice advice = { .kind = SVM_ADVICE_MIGRATION, .value = SVM_MIGRATE_NEVER };
+	struct svm_device *device;
+
+	fixture_space(f, NULL);
+	device = open_holder(f);
+	if (!fixture_has(device, SVM_CAP_HOST_ALIAS))
+		return; /* refused, which is not what this is about */
+	for (unsigned int i = 0; i < 2; i++) {
+		struct svm_access_range ranges[2] = {
+			{ .size = 4 * PAGE, .access = SVM_ACCESS_WRITE },
+			{ .size = 4 * PAGE, .access = SVM_ACCESS_WRITE },
+		};
+		struct svm_access *access;
+		char *p = fixture_alloc(f, BLOCK, 0);
+
+		fixture_fill(p, BLOCK, 1);
+		assert_int_equal(svm_advise(f->space, p + 8 * PAGE, 4 * PAGE, &advice, 1, NULL), 0);
+		ranges[i].addr = p;
+		ranges[1 - i].addr = p + 8 * PAGE;
+		assert_int_equal(svm_acquire(device, ranges, 2, 0, &access, NULL), 0);
+		assert_int_equal(svm_release(access, NULL), 0);
+		fixture_check(p, BLOCK, 1);
+		fixture_free(f, p);
+	}
+}
+
 /* ... and where an acquire has to wait for a fence with part of what it wants in hand: others get that meanwhile, and are
  * told, instead of having it taken from them again before they are looked at. */
 static void who_waits_for_a_fence_takes_no_turns(struct svm_fixture *f)
@@ -790,6 +819,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(acquired_memory_is_bound, FIXTURE_BOTH),
 		FIXTURE_CASE(one_block_may_have_both, FIXTURE_BOTH),
 		FIXTURE_CASE(one_block_waits_for_its_holder, FIXTURE_DEVICES),
+		FIXTURE_CASE(one_acquire_may_have_both, FIXTURE_DEVICES),
 		FIXTURE_CASE(who_waits_for_a_fence_takes_no_turns, FIXTURE_ONCE | FIXTURE_SOFT),
 		FIXTURE_CASE(ready_fence_says_when, FIXTURE_BOTH),
 		FIXTURE_CASE(contract_3_8_1_readers_share, FIXTURE_BOTH),
