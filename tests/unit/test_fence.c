@@ -278,6 +278,24 @@ static bool is_readable(int fd)
 	return (p.revents & POLLIN) != 0;
 }
 
+/* A program that closed its standard input gets 0 for the next file, and a file it is like any other. */
+static void a_file_with_number_0_is_closed_too(void **state)
+{
+	struct svm_fence *fence = new_fence();
+	int input = fcntl(0, F_DUPFD_CLOEXEC, 100);
+	int fd;
+
+	(void)state;
+	assert_true(input >= 0);
+	assert_int_equal(close(0), 0);
+	assert_int_equal(svm_fence_export_fd(fence, &fd), 0);
+	svm_fence_put(fence);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(fcntl(0, F_GETFD), -1);
+	assert_int_equal(dup2(input, 0), 0);
+	assert_int_equal(close(input), 0);
+}
+
 static void exported_fds_become_readable_and_stay_so(void **state)
 {
 	struct svm_fence *fence = new_fence();
@@ -487,6 +505,7 @@ int main(void)
 		TEST(a_fence_that_failed_with_a_timeout_has_ended),
 		TEST(time_outs),
 		TEST(blocking_until_another_thread_signals),
+		TEST(a_file_with_number_0_is_closed_too),
 		TEST(exported_fds_become_readable_and_stay_so),
 		TEST(export_of_what_has_signalled),
 		TEST(export_without_fds),

@@ -820,6 +820,46 @@ static void armed_neighbours_stay_one_mapping(void **state)
 	svm_host_finish(&rig.host);
 }
 
+/* Does smaps say of the mapping at addr that core dumps leave it out? */
+static bool is_left_out_of_dumps(uint64_t addr)
+{
+	char line[512];
+	bool inside = false;
+	bool left_out = false;
+	FILE *file = fopen("/proc/self/smaps", "re");
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		uint64_t start;
+		uint64_t end;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
+			inside = addr >= start && addr < end;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			left_out = strstr(line, " dd") != NULL;
+	}
+	fclose(file);
+	return left_out;
+}
+
+/* What the program sees as its memory is dumped, once; also where there was other memory before. */
+static void core_dumps_hold_the_user_view_alone(void **state)
+{
+	struct rig rig = { .log = { .level = 0 } };
+
+	(void)state;
+	init_or_skip(&rig, 0);
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(
+			svm_host_arm(&rig.host, rig.host.window_base, BLOCK, SVM_HOST_PRIVATE), 0);
+		assert_false(is_left_out_of_dumps(rig.host.window_base));
+		assert_true(is_left_out_of_dumps(rig.host.stash_base));
+		assert_true(is_left_out_of_dumps(rig.host.alias_base));
+		assert_int_equal(svm_host_disarm(&rig.host, rig.host.window_base, BLOCK), 0);
+	}
+	svm_host_finish(&rig.host);
+}
+
 static void child_has_no_view(void **state)
 {
 	struct rig rig;
@@ -2709,6 +2749,7 @@ int main(void)
 		ON_PRIVATE(failed_arming_can_be_repeated),
 		ON_SHARED(failed_arming_can_be_repeated),
 		TEST(armed_neighbours_stay_one_mapping),
+		TEST(core_dumps_hold_the_user_view_alone),
 		ON_ALL(child_has_no_view),
 		ON_ALL(bytes_go_round),
 		ON_ALL(pieces_go_round),
