@@ -385,10 +385,28 @@ static unsigned int find_children(int *kids, unsigned int room)
 	return n;
 }
 
+/* A thread of the kernel's that io_uring keeps in the process for 5 s after its last work (io_uring/io-wq.c,
+ * WORKER_IDLE_TIMEOUT), whatever became of the ring. */
+static bool is_io_worker(int thread)
+{
+	char path[64];
+	const char *name;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/comm", thread);
+	name = read_whole(path);
+	return name && strncmp(name, "iou-wrk-", 8) == 0;
+}
+
 static void count_all(struct svm_fixture_count *count)
 {
+	unsigned int n;
+
 	count->n_fds = read_numbers("/proc/self/fd", count->fds, FIXTURE_MAX_FDS);
-	count->n_threads = read_numbers("/proc/self/task", count->threads, FIXTURE_MAX_THREADS);
+	n = read_numbers("/proc/self/task", count->threads, FIXTURE_MAX_THREADS);
+	count->n_threads = 0;
+	for (unsigned int i = 0; i < n; i++)
+		if (!is_io_worker(count->threads[i]))
+			count->threads[count->n_threads++] = count->threads[i];
 	count->n_kids = find_children(count->kids, FIXTURE_MAX_KIDS);
 	count_maps(count);
 }

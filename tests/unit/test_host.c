@@ -1612,6 +1612,11 @@ static void pinned_pages_stay_mapped(void **state)
 	struct rig rig;
 
 	start_rig(&rig, state);
+	if (!svm_uffd_has_move(&rig.host.uffd)) {
+		end_rig(&rig);
+		print_message("no UFFDIO_MOVE here, which tells pinned pages\n");
+		skip();
+	}
 	lock(&rig);
 	populate(&rig, some, false);
 	for (unsigned int p = 0; p < 64; p++)
