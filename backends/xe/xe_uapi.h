@@ -210,7 +210,11 @@ struct svm_xe_sync {
 	uint32_t type;
 	uint32_t flags;
 	union {
-		uint32_t handle;
+		/* Both halves: an initializer of the handle alone leaves the other one undefined, and the kernel looks. */
+		struct {
+			uint32_t handle;
+			uint32_t handle_pad;
+		};
 		uint64_t addr;
 	};
 	uint64_t timeline_value;
