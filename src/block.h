@@ -102,7 +102,7 @@ struct svm_request {
 	void *data;
 };
 
-/* For pages of registered memory that the application took away, where there is no memory for a request. */
+/* What the application took away of a block of registered memory. */
 struct svm_news {
 	struct svm_request request;
 	bool queued;

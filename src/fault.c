@@ -194,14 +194,6 @@ static void tell_failed_news(struct svm_ctx *ctx, int status)
 			 "pages that were unmapped or dropped are still there (error %d)", -status);
 }
 
-static void gone_done(struct svm_request *request)
-{
-	struct svm_ctx *ctx = request->data;
-
-	tell_failed_news(ctx, request->status);
-	svm_pool_put(&ctx->request_pool, request);
-}
-
 static void news_done(struct svm_request *request);
 
 /*
@@ -241,10 +233,14 @@ static void news_done(struct svm_request *request)
 	svm_block_run(block);
 }
 
-/* LOCKING: tree. There is no memory for a request: the block has one, and notes what comes while that is under way. */
+/*
+ * LOCKING: NEWS (write), tree. The block has a request for that, and notes what comes while it is under way. Whoever noted
+ * runs the block.
+ */
 static void note_news(struct svm_block *block, const struct svm_mask *pages, bool unmapped)
 {
 	svm_lock(&block->lock);
+	svm_mask_or(&block->host.dropped, pages);
 	svm_mask_or(unmapped ? &block->news->unmapped : &block->news->dropped, pages);
 	if (!block->news->queued)
 		queue_news(block);
@@ -253,62 +249,68 @@ static void note_news(struct svm_block *block, const struct svm_mask *pages, boo
 }
 
 /*
- * LOCKING: none. The first piece of [*addr, end) that is managed, up to the end of its range and block: what devices hold
- * of it is not wanted. *addr moves behind it. False: there is none. Memory that is being unregistered counts: who brings
- * it home finds nothing to bring it to.
+ * LOCKING: tree. The first piece of [*addr, end) that is registered, up to the end of its registration and block. *addr
+ * moves behind it. NULL: there is none. Memory that is being unregistered counts: who brings it home finds nothing to bring
+ * it to.
  */
-static bool piece_gone(struct svm_ctx *ctx, uint64_t *addr, uint64_t end, bool unmapped,
-		       struct svm_request *request)
+static struct svm_block *next_piece(struct svm_ctx *ctx, uint64_t *addr, uint64_t end,
+				    struct svm_mask *ret_pages)
 {
-	struct svm_block *block = NULL;
-	struct svm_tree_node *node;
-	bool found;
+	while (*addr < end) {
+		struct svm_tree_node *node = svm_tree_find_from(&ctx->ranges, *addr);
+		const struct svm_alloc *alloc;
+		struct svm_block *block;
+		uint64_t start;
 
-	svm_rwlock_read(&ctx->tree_lock);
-	node = svm_tree_find_from(&ctx->ranges, *addr);
-	found = node && node->start < end;
-	if (found) {
-		uint64_t start = svm_max_u64(*addr, node->start);
-		uint64_t block_end = svm_align_down(start, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE;
-
-		*addr = svm_min_u64(svm_min_u64(end, node->end), block_end);
+		if (!node || node->start >= end)
+			break;
+		alloc = svm_range_of(node)->alloc;
+		start = svm_max_u64(*addr, node->start);
+		*addr = svm_min_u64(svm_min_u64(end, alloc->base + alloc->size),
+				    svm_align_down(start, SVM_BLOCK_SIZE) + SVM_BLOCK_SIZE);
 		block = svm_block_find(ctx, start);
-		if (block && !request) {
-			struct svm_mask pages;
-
-			svm_block_pages(block, start, *addr, &pages);
-			note_news(block, &pages, unmapped);
-		} else if (block) {
-			request->block = block;
-			request->kind = SVM_REQUEST_DISCARD;
-			request->flags = SVM_REQUEST_NEWS | (unmapped ? SVM_REQUEST_GONE : 0);
-			request->done = gone_done;
-			request->data = ctx;
-			svm_block_pages(block, start, *addr, &request->pages);
-			svm_request_queue(request);
-		}
+		if (!block)
+			continue;
+		svm_block_pages(block, start, *addr, ret_pages);
+		return block;
 	}
-	svm_rwlock_unlock(&ctx->tree_lock);
-	if (block)
-		svm_block_run(block);
-	else
-		svm_pool_put(&ctx->request_pool, request);
-	return found;
+	*addr = end;
+	return NULL;
 }
 
-/* The application took registered memory away, or asked for zeros. */
+/* LOCKING: NEWS (write). Before the application can go on: what devices hold of it is not wanted, and nobody maps it. */
+static void note_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
+{
+	struct svm_block *block;
+	struct svm_mask pages;
+
+	svm_rwlock_read(&ctx->tree_lock);
+	while ((block = next_piece(ctx, &start, end, &pages)) != NULL)
+		note_news(block, &pages, unmapped);
+	svm_rwlock_unlock(&ctx->tree_lock);
+}
+
+/* LOCKING: none. The application took registered memory away, or asked for zeros, and that is noted: run the blocks, which
+ * are kept by it (n_runners). */
 static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
 {
 	uint64_t addr = start;
-	bool more = true;
+	struct svm_block *block;
 
 	if (unmapped)
 		svm_trace_event(&ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_UNMAPPED,
 								  .addr = start,
 								  .size = end - start,
 								  .device = ~0u });
-	while (more && addr < end)
-		more = piece_gone(ctx, &addr, end, unmapped, svm_pool_get(&ctx->request_pool));
+	do {
+		struct svm_mask pages;
+
+		svm_rwlock_read(&ctx->tree_lock);
+		block = next_piece(ctx, &addr, end, &pages);
+		svm_rwlock_unlock(&ctx->tree_lock);
+		if (block)
+			svm_block_run(block);
+	} while (block);
 	if (unmapped) {
 		svm_rwlock_write(&ctx->tree_lock);
 		for (addr = start; addr < end;) {
@@ -328,11 +330,33 @@ static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool u
 	}
 }
 
+/* News of registered memory: where it is. False: another message. */
+static bool is_news(const struct uffd_msg *message, uint64_t *ret_start, uint64_t *ret_end,
+		    bool *ret_unmapped)
+{
+	*ret_unmapped = message->event != UFFD_EVENT_REMOVE;
+	switch (message->event) {
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		*ret_start = message->arg.remove.start;
+		*ret_end = message->arg.remove.end;
+		return true;
+	case UFFD_EVENT_REMAP:
+		*ret_start = message->arg.remap.from;
+		*ret_end = message->arg.remap.from + message->arg.remap.len;
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void handle_message(struct svm_ctx *ctx, const struct uffd_msg *message)
 {
 	uint64_t ahead = 0;
 	uint64_t flags;
 	uint64_t addr;
+	uint64_t end;
+	bool unmapped;
 	uint32_t n;
 
 	switch (message->event) {
@@ -347,24 +371,43 @@ static void handle_message(struct svm_ctx *ctx, const struct uffd_msg *message)
 		if (n != 0)
 			read_ahead(ctx, addr, ahead, n);
 		break;
-	case UFFD_EVENT_REMOVE:
-		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, false);
-		break;
-	case UFFD_EVENT_UNMAP:
-		pages_gone(ctx, message->arg.remove.start, message->arg.remove.end, true);
-		break;
-	case UFFD_EVENT_REMAP:
-		pages_gone(ctx, message->arg.remap.from,
-			   message->arg.remap.from + message->arg.remap.len, true);
-		break;
 	default:
-		svm_warn(&ctx->log, "userfaultfd: unknown event %u", message->event);
+		if (is_news(message, &addr, &end, &unmapped))
+			pages_gone(ctx, addr, end, unmapped);
+		else
+			svm_warn(&ctx->log, "userfaultfd: unknown event %u", message->event);
 	}
+}
+
+static struct svm_fault_source *source_of(struct svm_reader *reader)
+{
+	return svm_container_of(reader, struct svm_fault_source, reader);
+}
+
+static void before_read(struct svm_reader *reader)
+{
+	svm_rwlock_write(&source_of(reader)->ctx->host.news_lock);
+}
+
+static void after_read(struct svm_reader *reader, ssize_t n)
+{
+	const struct svm_fault_source *source = source_of(reader);
+	size_t count = n > 0 ? (size_t)n / sizeof(source->messages[0]) : 0;
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t start;
+		uint64_t end;
+		bool unmapped;
+
+		if (is_news(&source->messages[i], &start, &end, &unmapped))
+			note_gone(source->ctx, start, end, unmapped);
+	}
+	svm_rwlock_unlock(&source->ctx->host.news_lock);
 }
 
 static void messages_read(struct svm_reader *reader, ssize_t n)
 {
-	struct svm_fault_source *source = svm_container_of(reader, struct svm_fault_source, reader);
+	struct svm_fault_source *source = source_of(reader);
 	/* The reader's buffer is reused only after this returns. */
 	size_t count = n > 0 ? (size_t)n / sizeof(source->messages[0]) : 0;
 
@@ -385,6 +428,11 @@ int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct
 	source->reader.buffer = source->messages;
 	source->reader.size = sizeof(source->messages);
 	source->reader.data = messages_read;
+	/* Only registered memory has events. */
+	if (fd == ctx->host.reg_uffd.fd) {
+		source->reader.before = before_read;
+		source->reader.after = after_read;
+	}
 	return svm_loop_add_reader(loop, &source->reader);
 }
 

@@ -312,9 +312,10 @@ int svm_host_init(struct svm_host *host, uint64_t base, uint64_t size, uint64_t 
 		.huge = !(flags & SVM_SPACE_NO_HUGE_PAGES) && kernel_has_huge_pages(),
 		.n_nodes = count_nodes(),
 	};
+	svm_rwlock_init(&host->news_lock, SVM_RANK_NEWS);
 	ret = svm_uffd_open(&host->uffd, uffd_flags(flags), log);
 	if (ret < 0)
-		return ret;
+		goto err_lock;
 	ret = open_memfd(host, size, &host->memfd);
 	if (ret < 0)
 		goto err_close_uffd;
@@ -360,6 +361,8 @@ err_close_memfd:
 err_close_uffd:
 	svm_uffd_close(&host->uffd);
 	host->memfd = -1;
+err_lock:
+	svm_rwlock_finish(&host->news_lock);
 	return ret;
 }
 
@@ -375,6 +378,7 @@ void svm_host_finish(struct svm_host *host)
 	svm_uffd_close(&host->reg_uffd);
 	svm_sys->close(host->memfd);
 	host->memfd = -1;
+	svm_rwlock_finish(&host->news_lock);
 }
 
 static uint64_t stash_of(const struct svm_host *host, uint64_t addr)
@@ -1195,12 +1199,15 @@ static int unpoison_run(struct svm_host *host, struct svm_host_block *block, uns
 	} else if (svm_host_can_zap(host, block)) {
 		ret = svm_host_zap(user, n * SVM_PAGE_BYTES);
 	} else {
-		for (unsigned int p = page; p < page + n; p++) {
-			ret = ignore_gone(block, replace_marker(host, block, p));
-			if (ret < 0)
-				return ret;
-		}
 		ret = 0;
+		svm_rwlock_read(&host->news_lock);
+		for (unsigned int p = page; p < page + n && ret == 0; p++)
+			ret = svm_mask_test(&block->dropped, p)
+				      ? -EAGAIN
+				      : ignore_gone(block, replace_marker(host, block, p));
+		svm_rwlock_unlock(&host->news_lock);
+		if (ret < 0)
+			return ret;
 	}
 	ret = ignore_gone(block, ret);
 	if (ret < 0)

@@ -8,7 +8,7 @@
  * the CPU's right to touch them.
  *
  * The caller (a transition that has the block busy) serialises all calls on one block; different
- * blocks run in parallel. Nothing here allocates with malloc or takes a lock. Each call keeps its
+ * blocks run in parallel. Nothing here allocates with malloc, or takes a lock but news_lock. Each call keeps its
  * masks true to what it did, also on error, so that the caller can try again or give up.
  */
 #ifndef SVM_HOST_H
@@ -16,6 +16,7 @@
 
 #include "bits.h"
 #include "log.h"
+#include "lock.h"
 #include "uffd.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +30,12 @@ enum svm_host_kind {
 struct svm_host {
 	struct svm_uffd uffd;	  /* window and stashes */
 	struct svm_uffd reg_uffd; /* registered memory, with events; fd -1 until first used */
+	/*
+	 * NEWS: written while reg_uffd is read and what it says is noted, read while pages of registered memory are mapped.
+	 * From the moment that the application goes on in its MADV_DONTNEED, which is when that has been read, no older bytes
+	 * may come to be seen; until then the kernel itself maps nothing.
+	 */
+	struct svm_rwlock news_lock;
 	const struct svm_log *log;
 	uint64_t window_base; /* user views */
 	uint64_t window_size;
@@ -52,6 +59,9 @@ struct svm_host_block {
 	struct svm_mask
 		back; /* pages that exist in the stash or memfd, with current or stale bytes */
 	struct svm_mask poison; /* a CPU touch raises SIGBUS */
+	/* Pages that the application took away, with which nobody has begun to deal: -EAGAIN to map them. Written with BLOCK, and
+	 * NEWS (write) or while the block is idle. */
+	struct svm_mask dropped;
 };
 
 /* Reserve window, stash and alias; open userfaultfd. base 0: anywhere within [min, max). Nothing is

@@ -466,17 +466,27 @@ static int map_runs(struct svm_host *host, struct svm_host_block *block,
 static int private_map(struct svm_host *host, struct svm_host_block *block,
 		       const struct svm_mask *pages, bool write)
 {
-	const struct svm_mask poisoned = svm_mask_both(pages, &block->poison);
+	struct svm_mask poisoned = svm_mask_both(pages, &block->poison);
 	struct svm_mask plain = *pages;
+	bool all = true;
 	int poisoned_ret;
 	int ret;
 
 	assert(svm_mask_subset(pages, &block->back));
+	if (block->registered) {
+		svm_rwlock_read(&host->news_lock);
+		all = !svm_mask_intersects(pages, &block->dropped);
+		svm_mask_andnot(&plain, &block->dropped);
+		svm_mask_andnot(&poisoned, &block->dropped);
+	}
 	svm_mask_andnot(&plain, &poisoned);
 	ret = map_runs(host, block, &plain, write);
 	poisoned_ret = map_runs(host, block, &poisoned, write);
+	if (block->registered)
+		svm_rwlock_unlock(&host->news_lock);
 	svm_mask_andnot(&block->poison, &block->cpu);
-	return ret < 0 ? ret : poisoned_ret;
+	ret = ret < 0 ? ret : poisoned_ret;
+	return ret < 0 || all ? ret : -EAGAIN;
 }
 
 static int private_remap(struct svm_host *host, struct svm_host_block *block, unsigned int page)

@@ -13,6 +13,7 @@ enum svm_lock_rank {
 	SVM_RANK_SPACE =
 		1, /* the space's device list, open and close, register: held over calls that may block */
 	SVM_RANK_NATIVE, /* hints of system memory, and telling devices of them: held over calls that may block */
+	SVM_RANK_NEWS, /* rw: reading news of registered memory, and noting it, against mapping pages of it */
 	SVM_RANK_RANGE_TREE, /* rw: allocations, registrations, block tables, hints. Faults read, alloc/free/advise write */
 	SVM_RANK_BLOCK, /* one block's state, busy mark and queue. Never over a wait; never two at a time */
 	SVM_RANK_STORE,	  /* a device's chunks, budget and use order; the host cache's order */

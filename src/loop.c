@@ -341,7 +341,11 @@ static bool read_once(struct svm_loop *loop, struct svm_loop_slot *slot, bool *r
 	ssize_t n;
 
 	begin_callback(loop, reader);
+	if (reader->before)
+		reader->before(reader);
 	n = svm_sys->read(reader->fd, reader->buffer, size);
+	if (reader->after)
+		reader->after(reader, n);
 	if (n == 0)
 		n = -EPIPE;
 	if (n < 0 && n != -EAGAIN && n != -EINTR) {

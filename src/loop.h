@@ -32,6 +32,9 @@ struct svm_reader {
 	void *buffer;
 	size_t size;
 	void (*data)(struct svm_reader *reader, ssize_t n);
+	/* Around each read(2), with its result, for what must not lie between it and the first look at what came. May be NULL. */
+	void (*before)(struct svm_reader *reader);
+	void (*after)(struct svm_reader *reader, ssize_t n);
 	/* private to the loop */
 	struct svm_list node;
 	uint32_t state;

@@ -1102,31 +1102,15 @@ static void an_acquire_that_moves_and_maps_in_place(struct svm_fixture *f)
 
 /* The library reads that registered memory was unmapped, and before it can act on that the application unregisters it.
  * Its bytes are on a device. */
-static struct {
-	sem_t tried; /* to bring them home, where there is no memory any more */
-	_Atomic bool waits;
-} unmapping;
-
 static ssize_t unmapping_read(int fd, void *buffer, size_t size)
 {
 	ssize_t n = svm_sys_real.read(fd, buffer, size);
 	const struct uffd_msg *message = buffer;
+	const struct timespec moment = { .tv_nsec = 50000000 };
 
-	if (n >= (ssize_t)sizeof(*message) && message->event == UFFD_EVENT_UNMAP) {
-		atomic_store(&unmapping.waits, true);
-		while (sem_wait(&unmapping.tried) < 0)
-			;
-	}
+	if (n >= (ssize_t)sizeof(*message) && message->event == UFFD_EVENT_UNMAP)
+		(void)nanosleep(&moment, NULL);
 	return n;
-}
-
-static int unmapping_ioctl(int fd, unsigned long request, void *arg)
-{
-	int r = svm_sys_real.ioctl(fd, request, arg);
-
-	if (r < 0 && atomic_exchange(&unmapping.waits, false))
-		(void)sem_post(&unmapping.tried);
-	return r;
 }
 
 static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
@@ -1138,12 +1122,9 @@ static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
 
 	assert_ptr_not_equal(map, MAP_FAILED);
 	memset(map, 5, 16u * PAGE);
-	assert_int_equal(sem_init(&unmapping.tried, 0, 0), 0);
-	atomic_store(&unmapping.waits, false);
 	fake_reset();
 	fake.caps = caps_of[1];
 	sys.read = unmapping_read;
-	sys.ioctl = unmapping_ioctl;
 	svm_sys = &sys;
 	flow = open_plain(f, "unmapped, then unregistered");
 	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
@@ -1153,7 +1134,84 @@ static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
 	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), 0);
 	finish(&flow);
 	svm_sys = &svm_sys_real;
-	(void)sem_destroy(&unmapping.tried);
+	fake_unplug();
+}
+
+/* The application drops pages that are on their way home. What it dropped is not to be seen again, not even for the moment
+ * until they are discarded. */
+static struct {
+	uint64_t start;
+	uint64_t end;
+	uint64_t old;
+	_Atomic bool watches;
+	_Atomic bool saw_old;
+} dropping;
+
+static int dropping_ioctl(int fd, unsigned long request, void *arg)
+{
+	int r = svm_sys_real.ioctl(fd, request, arg);
+	const uint64_t *dst = arg; /* the first member of both */
+
+	if (r == 0 && atomic_load(&dropping.watches) &&
+	    (request == UFFDIO_COPY || request == SVM_UFFDIO_MOVE) && *dst >= dropping.start &&
+	    *dst < dropping.end && *(volatile uint64_t *)*dst == dropping.old)
+		atomic_store(&dropping.saw_old, true);
+	return r;
+}
+
+static void dropped_on_the_way_home(struct svm_fixture *f)
+{
+	struct svm_sys sys = svm_sys_real;
+	struct svm_prefetch_range range;
+	struct svm_prefetch *started;
+	struct flow flow;
+	uint64_t found;
+	char *map =
+		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	memset(map, 5, 16u * PAGE);
+	dropping.start = (uint64_t)map;
+	dropping.end = dropping.start + 16u * PAGE;
+	dropping.old = UINT64_C(0x0505050505050505);
+	atomic_store(&dropping.watches, false);
+	atomic_store(&dropping.saw_old, false);
+	fake_reset();
+	fake.caps = caps_of[1];
+	sys.ioctl = dropping_ioctl;
+	svm_sys = &sys;
+	flow = open_plain(f, "dropped on the way home");
+	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
+	if (svm_uffd_has_remove_events(&f->space->ctx.host.reg_uffd)) {
+		unsigned int n;
+
+		assert_int_equal(svm_prefetch(f->space, map, 16u * PAGE,
+					      svm_device_location(flow.device), NULL),
+				 0);
+		fake.pace = FAKE_ON_COMMAND;
+		n = fake_calls(FAKE_COPY);
+		range = (struct svm_prefetch_range){ map, 16u * PAGE, HOST };
+		assert_int_equal(svm_prefetch_start(f->space, &range, 1, NULL, 0, &started), 0);
+		fake_await_calls(FAKE_COPY, n + 1u);
+		assert_int_equal(madvise(map, 16u * PAGE, MADV_DONTNEED), 0);
+		atomic_store(&dropping.watches, true);
+		fake.pace = FAKE_AT_ONCE;
+		assert_int_equal(fake_complete(1), 1);
+		for (unsigned int page = 0; page < 16; page++) {
+			assert_int_equal(cpu_read((uint64_t *)(void *)(map + page * PAGE), &found),
+					 0);
+			assert_int_equal(found, 0);
+		}
+		assert_int_equal(svm_prefetch_wait(started, -1, NULL, 0), 0);
+		assert_int_equal(svm_prefetch_destroy(started), 0);
+		assert_false(atomic_load(&dropping.saw_old));
+	} else {
+		print_message("without UFFDIO_MOVE nobody hears of MADV_DONTNEED\n");
+	}
+	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), 0);
+	finish(&flow);
+	assert_int_equal(munmap(map, 16u * PAGE), 0);
+	svm_sys = &svm_sys_real;
 	fake_unplug();
 }
 
@@ -1326,7 +1384,8 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 	sys.mmap = refused_mmap;
 	assert_int_equal(madvise(map, 8u * PAGE, MADV_DONTNEED), 0);
 	assert_int_equal(madvise(map + 8u * PAGE, 8u * PAGE, MADV_DONTNEED), 0);
-	while (sem_wait(&refused) < 0)
+	/* The news need no request; what they lead to needs a transition, and finds no memory for it. */
+	while (!request && sem_wait(&refused) < 0)
 		;
 	sys.mmap = svm_sys_real.mmap;
 	while (n > 0)
@@ -1779,6 +1838,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_block_becomes_shared_under_touches, FIXTURE_ONCE),
 		FIXTURE_CASE(an_acquire_that_moves_and_maps_in_place, FIXTURE_ONCE),
 		FIXTURE_CASE(unregister_overtakes_the_news_of_munmap, FIXTURE_ONCE),
+		FIXTURE_CASE(dropped_on_the_way_home, FIXTURE_ONCE),
 		FIXTURE_CASE(no_memory_to_evict, FIXTURE_ONCE),
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(lost_pages_are_marked_before_memory_is_given_back, FIXTURE_ONCE),
