@@ -1082,6 +1082,13 @@ void fake_die(void)
 	pthread_mutex_unlock(&dev.lock);
 }
 
+void fake_tell_of_no_fault(void)
+{
+	pthread_mutex_lock(&dev.lock);
+	raise_fd(dev.fault_fd);
+	pthread_mutex_unlock(&dev.lock);
+}
+
 unsigned int fake_n_open(void)
 {
 	return dev.is_open;

@@ -109,6 +109,9 @@ void fake_die(void);
 int fake_read(uint64_t addr, uint64_t *ret_value);
 int fake_write(uint64_t addr, uint64_t value);
 
+/* The fd of faults becomes readable, though there is none: another reader may have had it. */
+void fake_tell_of_no_fault(void);
+
 unsigned int fake_n_open(void);
 unsigned int fake_n_chunks(void);
 /* Pages that the device maps. */

@@ -211,7 +211,11 @@ def choose():
 def figures():
     reasons = explained()
     programs = reached_lines()
-    where = common.build(BUILD, OPTIONS)
+    # The test programs alone, and what launches some of them.
+    targets = sorted({"tests/" + name.split(" ")[0] for name in programs} - {"tests/random_seeded_mistakes"})
+    if any(" " in name for name in programs):
+        targets += ["tests/emu/emu_launch", "tests/emu/libemu_preload.so"]
+    where = common.build(BUILD, OPTIONS, targets=targets)
     tests = [test for test in common.tests_of(where, part_coverage.SUITES)
              if programs.get(test.name, {}).get("good")]
     prover = Prover(Bench(where), programs, tests)

@@ -1524,6 +1524,24 @@ static void a_device_keeps_what_was_freed(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* Several threads may look at what became readable: who finds nothing has been told of nothing wrong. */
+static void news_of_no_fault_does_no_harm(struct svm_fixture *f)
+{
+	struct svm_device_info info = { .size = sizeof(info) };
+	struct flow flow;
+
+	fake_reset();
+	flow = open_plain(f, "no fault to read");
+	fake_tell_of_no_fault();
+	fake_await_calls(FAKE_FAULT_READ, 1);
+	write_by_cpu(&flow, 0);
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	assert_int_equal(svm_device_query(flow.device, &info), 0);
+	assert_false(info.is_lost);
+	finish(&flow);
+	fake_unplug();
+}
+
 /* ---- Failing system calls ---------------------------------------------------------------------- */
 
 enum os_call {
@@ -1843,6 +1861,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_lost_page_is_touched_while_memory_changes, FIXTURE_ONCE),
 		FIXTURE_CASE(lost_pages_are_marked_before_memory_is_given_back, FIXTURE_ONCE),
 		FIXTURE_CASE(a_device_keeps_what_was_freed, FIXTURE_ONCE),
+		FIXTURE_CASE(news_of_no_fault_does_no_harm, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
 	};
 
