@@ -683,9 +683,20 @@ static void a_failed_allocation_fails_a_page(struct svm_fixture *f)
 	munmap(p, size);
 }
 
+static bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return written;
+}
+
 static void a_full_device_takes_what_it_can(struct svm_fixture *f)
 {
-	const uint64_t size = 272 * MIB;
+	const uint64_t size =
+		256 * MIB + 8 * PAGE; /* the driver warns of each page it has no room for */
 	struct svm_device *native;
 	struct svm_prefetch_result result;
 	void *p;
@@ -698,7 +709,10 @@ static void a_full_device_takes_what_it_can(struct svm_fixture *f)
 	native = fixture_open(f, "hmm-mirror:2");
 	p = map(size);
 	stamp(p, size, 61);
+	/* For who reads the kernel's log. */
+	(void)write_text("/dev/kmsg", "<5>svm-test: a device is filled on purpose\n");
 	(void)svm_prefetch(f->space, p, size, svm_device_location(native), &result);
+	(void)write_text("/dev/kmsg", "<5>svm-test: the device is full\n");
 	print_message("of %llu MiB %llu moved\n", (unsigned long long)(size >> 20),
 		      (unsigned long long)(result.bytes_moved >> 20));
 	assert_true(result.bytes_moved > 0 && result.bytes_moved <= 256 * MIB);
@@ -722,16 +736,6 @@ static uint64_t swap_mib(void)
 
 #define CGROUP	     "/sys/fs/cgroup/svm-test"
 #define CGROUP_LIMIT (64u * MIB)
-
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return written;
-}
 
 /* A cgroup of little memory, with or without swap. */
 static bool make_cgroup(bool swap)

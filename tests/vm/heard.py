@@ -14,10 +14,16 @@ COMPLAINT = re.compile(r"WARNING:|BUG:|BUG |\bOops\b|Kernel panic|general protec
 STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s*(?:\[[^]]*\]\s*)?")
 # What a kernel says about the machine that QEMU makes, not about what runs on it.
 NOISE = ()
-# Between these lines, which a test writes to /dev/kmsg, memory runs out on purpose, and the kernel may say so.
-NO_MEMORY_FROM = "svm-test: memory runs out on purpose"
-NO_MEMORY_TO = "svm-test: memory is there again"
-NO_MEMORY = re.compile(r"^(?:Call Trace:|Out of memory)")
+# Between two lines, which a test writes to /dev/kmsg, something is done on purpose that the kernel may complain of:
+# {first line: (last line, complaints)}. A process may run out of memory. And where the coherent memory of test_hmm
+# is full, the driver tries for each page to map what it has mapped (lib/test_hmm.c, dmirror_allocate_chunk()).
+ON_PURPOSE = {
+    "svm-test: memory runs out on purpose": (
+        "svm-test: memory is there again", re.compile(r"^(?:Call Trace:|Out of memory)")),
+    "svm-test: a device is filled on purpose": (
+        "svm-test: the device is full",
+        re.compile(r"^(?:Call Trace:|WARNING: mm/memremap\.c:\d+ at memremap_pages\+)")),
+}
 
 
 class Ear:
@@ -107,14 +113,15 @@ class Ear:
 def complaints(path):
     """The lines in which the kernel complains, each once."""
     found = []
-    on_purpose = False
+    on_purpose = None
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 text = STAMP.sub("", line.strip())
-                if text in (NO_MEMORY_FROM, NO_MEMORY_TO):
-                    on_purpose = text == NO_MEMORY_FROM
-                if on_purpose and NO_MEMORY.search(text):
+                if on_purpose and text == on_purpose[0]:
+                    on_purpose = None
+                on_purpose = ON_PURPOSE.get(text, on_purpose)
+                if on_purpose and on_purpose[1].search(text):
                     continue
                 if COMPLAINT.search(text) and text not in found and not any(re.search(n, text) for n in NOISE):
                     found.append(text)
