@@ -43,6 +43,7 @@ class Mutant:
     def __init__(self, file, text, function, operator, start, end, new):
         self.file, self.function, self.operator = file, function, operator
         self.start, self.end, self.new = start, end, new
+        self.text = text  # the file may change while mutants are tried
         self.line = text.count("\n", 0, start) + 1
         first = text.rfind("\n", 0, start) + 1
         last = text.find("\n", end)
@@ -59,8 +60,8 @@ class Mutant:
         """A random number that only a change of the mutant itself changes."""
         return hashlib.sha256(f"{seed} {self.key()}".encode()).hexdigest()
 
-    def apply(self, text):
-        return text[:self.start] + self.new + text[self.end:]
+    def apply(self):
+        return self.text[:self.start] + self.new + self.text[self.end:]
 
 
 def tokens_of(text):

@@ -162,9 +162,7 @@ class Prover:
     def judge(self, mutant):
         """(mutant, verdict, by): caught, survived, uncovered, invalid."""
         directory = self.directory()
-        with open(common.path(mutant.file), encoding="utf-8") as file:
-            text = file.read()
-        obj = self.bench.compile(mutant.file, mutant.apply(text), directory)
+        obj = self.bench.compile(mutant.file, mutant.apply(), directory)
         if not obj:
             return mutant, "invalid", ""
         order = self.order(mutant)
