@@ -758,6 +758,23 @@ static void many_watches(void **state)
 	svm_loop_destroy(r.loop);
 }
 
+/* There are fewer places than watches come and go in the life of a loop. */
+static void places_are_used_again(void **state)
+{
+	struct counted_watch w;
+	struct runner r = new_runner(state, 0);
+	int fd = new_eventfd(0, 0);
+
+	init_watch(&w, r.loop, fd, 1);
+	for (unsigned int i = 0; i < 70000; i++) {
+		assert_int_equal(svm_loop_add_watch(r.loop, &w.watch), 0);
+		svm_loop_remove_watch(r.loop, &w.watch);
+	}
+	assert_int_equal(sem_destroy(&w.done), 0);
+	svm_loop_destroy(r.loop);
+	assert_int_equal(close(fd), 0);
+}
+
 /* None is ready, so nothing but the loop itself gets all of them to the kernel. */
 static void last_of_many_watches_is_heard(void **state)
 {
@@ -1485,6 +1502,7 @@ int main(void)
 		ON_EACH(remove_from_another_thread_under_load),
 		ON_EACH(removed_files_are_let_go),
 		ON_EACH(many_watches),
+		ON_EACH(places_are_used_again),
 		ON_EACH(last_of_many_watches_is_heard),
 		ON_EACH(loop_runs_again),
 		ON_EACH(bad_files_are_refused),
