@@ -51,6 +51,8 @@ static struct svm_block *block_new(struct svm_ctx *ctx, uint64_t base,
 			svm_block_delete(block);
 			return NULL;
 		}
+		block->news->block = block;
+		svm_list_init(&block->news->node);
 		block->host.registered = true;
 		block->host.stash = alloc->stash + (base - alloc->base);
 	} else {

@@ -105,7 +105,9 @@ struct svm_request {
 /* What the application took away of a block of registered memory. */
 struct svm_news {
 	struct svm_request request;
+	struct svm_block *block;
 	bool queued;
+	struct svm_list node;	 /* of the reader, until it runs the block; private to its thread */
 	struct svm_mask dropped; /* since it was queued */
 	struct svm_mask unmapped;
 };

@@ -234,18 +234,35 @@ static void news_done(struct svm_request *request)
 }
 
 /*
- * LOCKING: NEWS (write), tree. The block has a request for that, and notes what comes while it is under way. Whoever noted
- * runs the block.
+ * LOCKING: NEWS (write), tree. The block has a request for that, and notes what comes while it is under way. The reader
+ * runs the block, which lives until then (n_runners).
  */
-static void note_news(struct svm_block *block, const struct svm_mask *pages, bool unmapped)
+static void note_news(struct svm_fault_source *source, struct svm_block *block,
+		      const struct svm_mask *pages, bool unmapped)
 {
+	struct svm_news *news = block->news;
+
 	svm_lock(&block->lock);
 	svm_mask_or(&block->host.dropped, pages);
-	svm_mask_or(unmapped ? &block->news->unmapped : &block->news->dropped, pages);
-	if (!block->news->queued)
+	svm_mask_or(unmapped ? &news->unmapped : &news->dropped, pages);
+	if (!news->queued)
 		queue_news(block);
-	block->n_runners++;
+	if (svm_list_empty(&news->node)) {
+		svm_list_add_tail(&source->noted, &news->node);
+		block->n_runners++;
+	}
 	svm_unlock(&block->lock);
+}
+
+/* LOCKING: none. */
+static void run_noted(struct svm_fault_source *source)
+{
+	while (!svm_list_empty(&source->noted)) {
+		struct svm_news *news = svm_list_entry(source->noted.next, struct svm_news, node);
+
+		svm_list_del(&news->node);
+		svm_block_run(news->block);
+	}
 }
 
 /*
@@ -279,38 +296,28 @@ static struct svm_block *next_piece(struct svm_ctx *ctx, uint64_t *addr, uint64_
 }
 
 /* LOCKING: NEWS (write). Before the application can go on: what devices hold of it is not wanted, and nobody maps it. */
-static void note_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
+static void note_gone(struct svm_fault_source *source, uint64_t start, uint64_t end, bool unmapped)
 {
+	struct svm_ctx *ctx = source->ctx;
 	struct svm_block *block;
 	struct svm_mask pages;
 
 	svm_rwlock_read(&ctx->tree_lock);
 	while ((block = next_piece(ctx, &start, end, &pages)) != NULL)
-		note_news(block, &pages, unmapped);
+		note_news(source, block, &pages, unmapped);
 	svm_rwlock_unlock(&ctx->tree_lock);
 }
 
-/* LOCKING: none. The application took registered memory away, or asked for zeros, and that is noted: run the blocks, which
- * are kept by it (n_runners). */
+/* The application took registered memory away, or asked for zeros. Its pages are dealt with; hints go with a mapping. */
 static void pages_gone(struct svm_ctx *ctx, uint64_t start, uint64_t end, bool unmapped)
 {
-	uint64_t addr = start;
-	struct svm_block *block;
+	uint64_t addr;
 
 	if (unmapped)
 		svm_trace_event(&ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_UNMAPPED,
 								  .addr = start,
 								  .size = end - start,
 								  .device = ~0u });
-	do {
-		struct svm_mask pages;
-
-		svm_rwlock_read(&ctx->tree_lock);
-		block = next_piece(ctx, &addr, end, &pages);
-		svm_rwlock_unlock(&ctx->tree_lock);
-		if (block)
-			svm_block_run(block);
-	} while (block);
 	if (unmapped) {
 		svm_rwlock_write(&ctx->tree_lock);
 		for (addr = start; addr < end;) {
@@ -391,7 +398,7 @@ static void before_read(struct svm_reader *reader)
 
 static void after_read(struct svm_reader *reader, ssize_t n)
 {
-	const struct svm_fault_source *source = source_of(reader);
+	struct svm_fault_source *source = source_of(reader);
 	size_t count = n > 0 ? (size_t)n / sizeof(source->messages[0]) : 0;
 
 	for (size_t i = 0; i < count; i++) {
@@ -400,7 +407,7 @@ static void after_read(struct svm_reader *reader, ssize_t n)
 		bool unmapped;
 
 		if (is_news(&source->messages[i], &start, &end, &unmapped))
-			note_gone(source->ctx, start, end, unmapped);
+			note_gone(source, start, end, unmapped);
 	}
 	svm_rwlock_unlock(&source->ctx->host.news_lock);
 }
@@ -415,6 +422,7 @@ static void messages_read(struct svm_reader *reader, ssize_t n)
 		svm_error(&source->ctx->log, "userfaultfd: read fails (error %d)", (int)-n);
 		return;
 	}
+	run_noted(source);
 	for (size_t i = 0; i < count; i++)
 		handle_message(source->ctx, &source->messages[i]);
 }
@@ -428,6 +436,7 @@ int svm_fault_start(struct svm_fault_source *source, struct svm_ctx *ctx, struct
 	source->reader.buffer = source->messages;
 	source->reader.size = sizeof(source->messages);
 	source->reader.data = messages_read;
+	svm_list_init(&source->noted);
 	/* Only registered memory has events. */
 	if (fd == ctx->host.reg_uffd.fd) {
 		source->reader.before = before_read;

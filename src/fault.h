@@ -13,6 +13,7 @@ struct svm_fault_source {
 	struct svm_reader reader;
 	struct svm_ctx *ctx;
 	struct svm_loop *loop;
+	struct svm_list noted; /* svm_news: blocks to run */
 	struct uffd_msg messages[SVM_FAULT_BATCH];
 };
 
