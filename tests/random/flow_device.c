@@ -194,8 +194,8 @@ void flow_expect_lost(struct slot *s, const char *what, int error)
 
 	if (atomic_load(&s->killed) || flow_is_hostile(s))
 		return;
-	/* Its driver knew first; the watch has an eye on how long that takes. */
-	while (s->mortal && e == 0 && !info.is_lost) {
+	/* Its driver, or a fence of what it did last, knew first. */
+	for (unsigned int i = 0; i < 10000u && e == 0 && !info.is_lost; i++) {
 		(void)nanosleep(&pause, NULL);
 		e = svm_device_query(s->device, &info);
 	}
