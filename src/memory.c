@@ -587,8 +587,8 @@ static void discard_lazily(struct svm_block *block, uint64_t start, uint64_t end
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {
 		struct svm_block_device *entry = svm_block_device_of(block, a);
 
-		if (entry && entry->chunk.present &&
-		    svm_mask_subset(&entry->agent.res, &block->coh.discarded))
+		/* Whether it has a chunk is for the store to say: a transition may be giving it one. */
+		if (entry && svm_mask_subset(&entry->agent.res, &block->coh.discarded))
 			svm_store_age(&entry->device->store, &entry->chunk);
 	}
 	svm_unlock(&block->lock);
