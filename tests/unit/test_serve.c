@@ -1066,9 +1066,42 @@ static void a_block_becomes_shared_under_touches(struct svm_fixture *f)
 		assert_int_equal(fake_read((uint64_t)moment.write, &found), 0);
 		assert_int_equal(found, moment.value);
 		moment.read = NULL;
+		assert_true(fixture_page(f, word).flags & SVM_PAGE_SHARED);
 		finish(&flow);
 		svm_sys = &svm_sys_real;
 	}
+	fake_unplug();
+}
+
+/* What queries say of a device and of its pages is what was said and done. */
+static void queries_tell_what_was_done(struct svm_fixture *f)
+{
+	struct svm_device_info info = { .size = sizeof(info) };
+	struct flow flow;
+	void *page;
+
+	fake_reset();
+	flow = open_plain(f, "queries");
+	page = flow.block[0];
+	assert_int_equal(svm_device_query(flow.device, &info), 0);
+	assert_string_equal(info.name, "fake");
+	assert_string_equal(info.backend, "fake");
+	assert_int_equal(info.id, svm_device_id(flow.device));
+	assert_int_equal(info.memory_used, 0);
+	write_by_cpu(&flow, 0);
+	assert_int_equal(fixture_page(f, page).flags & SVM_PAGE_SHARED, 0);
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	assert_int_equal(svm_device_query(flow.device, &info), 0);
+	assert_int_equal(info.memory_used, BLOCK);
+	assert_int_equal(fixture_page(f, page).flags & SVM_PAGE_DISCARDED, 0);
+	assert_int_equal(svm_discard(f->space, page, PAGE, SVM_DISCARD_LAZY), 0);
+	assert_true(fixture_page(f, page).flags & SVM_PAGE_DISCARDED);
+	assert_int_equal(fixture_page(f, (char *)page + PAGE).flags & SVM_PAGE_DISCARDED, 0);
+	/* Asked for again, it is not given up any more. */
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	assert_int_equal(fixture_page(f, page).flags & SVM_PAGE_DISCARDED, 0);
+	assert_int_equal(flow.n_errors, 0);
+	finish(&flow);
 	fake_unplug();
 }
 
@@ -1854,6 +1887,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(in_place_beside_a_lost_page, FIXTURE_ONCE),
 		FIXTURE_CASE(an_acquire_holds_what_was_taken_while_it_waited, FIXTURE_ONCE),
 		FIXTURE_CASE(a_block_becomes_shared_under_touches, FIXTURE_ONCE),
+		FIXTURE_CASE(queries_tell_what_was_done, FIXTURE_ONCE),
 		FIXTURE_CASE(an_acquire_that_moves_and_maps_in_place, FIXTURE_ONCE),
 		FIXTURE_CASE(unregister_overtakes_the_news_of_munmap, FIXTURE_ONCE),
 		FIXTURE_CASE(dropped_on_the_way_home, FIXTURE_ONCE),
