@@ -963,8 +963,8 @@ static enum verdict serve_discard(struct svm_request *request, struct svm_transi
 	struct svm_goal goal = { .kind = SVM_GOAL_DISCARD, .pages = request->left };
 	enum verdict verdict;
 
-	/* From here on older bytes are in nobody's way to the CPU, unless there is a hold to wait for: what else is noted are
-	 * the news that came later. */
+	/* From here on these pages are this request's to deal with, and may be mapped again after it, or while it waits for a
+	 * hold. What stays noted is what came later. */
 	if (request->flags & SVM_REQUEST_NEWS) {
 		block->host.dropped = block->news->dropped;
 		svm_mask_or(&block->host.dropped, &block->news->unmapped);

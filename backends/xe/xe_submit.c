@@ -203,7 +203,7 @@ err_cond:
 err_lock:
 	pthread_mutex_destroy(&s->lock);
 err_tables:
-	(void)munmap(s->ops, tables_size());
+	(void)munmap(s->ops, tables_size()); /* a whole mapping: else it leaks */
 	return ret;
 }
 
@@ -220,6 +220,6 @@ void svm_xe_submit_stop(struct svm_xe_device *dev)
 	pthread_join(s->thread, NULL);
 	pthread_cond_destroy(&s->cond);
 	pthread_mutex_destroy(&s->lock);
-	(void)munmap(s->ops, tables_size());
+	(void)munmap(s->ops, tables_size()); /* as above */
 	s->has_thread = false;
 }
