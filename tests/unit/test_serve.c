@@ -1032,9 +1032,11 @@ static int moment_mmap(void *addr, size_t size, int prot, int flags, int fd, uin
 	return r;
 }
 
+/* Not a test's own: service threads of a test that failed still call through it. */
+static struct svm_sys sys;
+
 static void a_block_becomes_shared_under_touches(struct svm_fixture *f)
 {
-	struct svm_sys sys = svm_sys_real;
 	struct flow flow;
 
 	for (unsigned int c = 0; c < 3; c += 2) {
@@ -1044,6 +1046,7 @@ static void a_block_becomes_shared_under_touches(struct svm_fixture *f)
 
 		fake_reset();
 		fake.caps = caps_of[c];
+		sys = svm_sys_real;
 		sys.mmap = moment_mmap;
 		svm_sys = &sys;
 		flow = open_plain(f, "becomes shared");
@@ -1148,7 +1151,6 @@ static ssize_t unmapping_read(int fd, void *buffer, size_t size)
 
 static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
 {
-	struct svm_sys sys = svm_sys_real;
 	struct flow flow;
 	char *map =
 		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -1157,6 +1159,7 @@ static void unregister_overtakes_the_news_of_munmap(struct svm_fixture *f)
 	memset(map, 5, 16u * PAGE);
 	fake_reset();
 	fake.caps = caps_of[1];
+	sys = svm_sys_real;
 	sys.read = unmapping_read;
 	svm_sys = &sys;
 	flow = open_plain(f, "unmapped, then unregistered");
@@ -1194,7 +1197,6 @@ static int dropping_ioctl(int fd, unsigned long request, void *arg)
 
 static void dropped_on_the_way_home(struct svm_fixture *f)
 {
-	struct svm_sys sys = svm_sys_real;
 	struct svm_prefetch_range range;
 	struct svm_prefetch *started;
 	struct flow flow;
@@ -1212,6 +1214,7 @@ static void dropped_on_the_way_home(struct svm_fixture *f)
 	atomic_store(&dropping.saw_old, false);
 	fake_reset();
 	fake.caps = caps_of[1];
+	sys = svm_sys_real;
 	sys.ioctl = dropping_ioctl;
 	svm_sys = &sys;
 	flow = open_plain(f, "dropped on the way home");
@@ -1289,7 +1292,6 @@ static void *die_in_the_copy(void *arg)
 
 static void a_discard_comes_after_the_signal(struct svm_fixture *f)
 {
-	struct svm_sys sys = svm_sys_real;
 	struct svm_ctx *ctx;
 	struct flow flow;
 	uint64_t value = 1;
@@ -1299,6 +1301,7 @@ static void a_discard_comes_after_the_signal(struct svm_fixture *f)
 	fixture_watchdog(30);
 	fake_reset();
 	fake.caps = caps_of[1];
+	sys = svm_sys_real;
 	sys.ioctl = mark_ioctl;
 	svm_sys = &sys;
 	flow = open_plain(f, "discarded after its signal");
@@ -1326,6 +1329,27 @@ static void a_discard_comes_after_the_signal(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* All that the pool has, once what was used before is back but for n_kept objects: who has dealt with one may be about to
+ * put it back. */
+#define N_TAKEN 65536u
+
+static unsigned int take_all(struct svm_pool *pool, void **taken, unsigned int n_kept)
+{
+	unsigned int n = 0;
+	bool settled = false;
+
+	while (!settled) {
+		while (n < N_TAKEN && (taken[n] = svm_pool_get(pool)) != NULL)
+			n++;
+		assert_true(n < N_TAKEN);
+		svm_lock(&pool->lock);
+		settled = pool->n_used == n + n_kept;
+		svm_unlock(&pool->lock);
+		sched_yield();
+	}
+	return n;
+}
+
 /* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
 static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
 		   void **ret_addr)
@@ -1342,16 +1366,16 @@ static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_
 
 static void no_memory_to_evict(struct svm_fixture *f)
 {
-	static void *taken[65536];
-	struct svm_sys sys = svm_sys_real;
+	static void *taken[N_TAKEN];
 	struct svm_prefetch_range range;
 	struct svm_prefetch *started;
 	struct svm_fence *start;
 	struct svm_pool *pool;
 	struct flow flow;
-	unsigned int n = 0;
+	unsigned int n;
 
 	fake_reset();
+	sys = svm_sys_real;
 	svm_sys = &sys;
 	flow = open_plain(f, "no memory to evict");
 	step_touch(&flow);
@@ -1363,8 +1387,7 @@ static void no_memory_to_evict(struct svm_fixture *f)
 	assert_int_equal(svm_prefetch_start(f->space, &range, 1, start, 0, &started), 0);
 	pool = &f->space->ctx.request_pool;
 	sys.mmap = no_mmap;
-	while (n < 65536 && (taken[n] = svm_pool_get(pool)) != NULL)
-		n++;
+	n = take_all(pool, taken, 0);
 	assert_int_equal(svm_fence_signal(start, 0), 0);
 	assert_int_equal(svm_prefetch_wait(started, -1, NULL, 0), -ENOMEM);
 	sys.mmap = svm_sys_real.mmap;
@@ -1395,12 +1418,12 @@ static int refused_mmap(void *addr, size_t size, int prot, int flags, int fd, ui
 /* Of the step, or already of the request for it. */
 static void drop_without_memory(struct svm_fixture *f, bool request)
 {
-	static void *taken[65536];
-	struct svm_sys sys = svm_sys_real;
+	static void *taken[N_TAKEN];
 	uint64_t value = 1;
 	struct svm_pool *pool;
 	struct flow flow;
-	unsigned int n = 0;
+	unsigned int n_blocks;
+	unsigned int n;
 	char *map =
 		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -1409,6 +1432,7 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 	assert_int_equal(sem_init(&refused, 0, 0), 0);
 	fake_reset();
 	fake.caps = caps_of[1];
+	sys = svm_sys_real;
 	svm_sys = &sys;
 	flow = open_plain(f, "dropped, without memory");
 	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
@@ -1416,8 +1440,11 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 		svm_prefetch(f->space, map, 16u * PAGE, svm_device_location(flow.device), NULL), 0);
 	pool = request ? &f->space->ctx.request_pool : &f->space->ctx.transition_pool;
 	sys.mmap = no_mmap;
-	while (n < 65536 && (taken[n] = svm_pool_get(pool)) != NULL)
-		n++;
+	/* Each block has one, for news of what the application drops. */
+	n_blocks =
+		(unsigned int)(((uint64_t)map + 16u * PAGE - 1u) / BLOCK - (uint64_t)map / BLOCK) +
+		1u;
+	n = take_all(pool, taken, request ? n_blocks : 0);
 	sys.mmap = refused_mmap;
 	assert_int_equal(madvise(map, 8u * PAGE, MADV_DONTNEED), 0);
 	assert_int_equal(madvise(map + 8u * PAGE, 8u * PAGE, MADV_DONTNEED), 0);
@@ -1463,11 +1490,11 @@ static int changing_ioctl(int fd, unsigned long request, void *arg)
 
 static void a_lost_page_is_touched_while_memory_changes(struct svm_fixture *f)
 {
-	struct svm_sys sys = svm_sys_real;
 	struct flow flow;
 	uint64_t found;
 
 	fake_reset();
+	sys = svm_sys_real;
 	sys.ioctl = changing_ioctl;
 	svm_sys = &sys;
 	flow = open_plain(f, "touch of a lost page");
@@ -1486,7 +1513,6 @@ static void a_lost_page_is_touched_while_memory_changes(struct svm_fixture *f)
 /* The mark of a lost page could not be made when it was lost. Whoever gets the memory back must not find zeros. */
 static void lost_pages_are_marked_before_memory_is_given_back(struct svm_fixture *f)
 {
-	struct svm_sys sys = svm_sys_real;
 	struct flow flow;
 	uint64_t found;
 	char *map =
@@ -1495,6 +1521,7 @@ static void lost_pages_are_marked_before_memory_is_given_back(struct svm_fixture
 	assert_ptr_not_equal(map, MAP_FAILED);
 	memset(map, 5, 16u * PAGE);
 	fake_reset();
+	sys = svm_sys_real;
 	sys.ioctl = changing_ioctl;
 	svm_sys = &sys;
 	fake.caps = caps_of[1];
@@ -1823,8 +1850,8 @@ static void system_calls_fail_once(struct svm_fixture *f)
 {
 	static const struct svm_fixture_variant epoll = { .name = "epoll", .loop = SVM_LOOP_EPOLL };
 	const struct svm_fixture_variant *usual = f->variant;
-	struct svm_sys sys = svm_sys_real;
 
+	sys = svm_sys_real;
 	sys.mmap = os_mmap;
 	sys.mprotect = os_mprotect;
 	sys.madvise = os_madvise;
