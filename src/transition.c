@@ -514,6 +514,21 @@ static bool is_unused(const struct svm_block_device *entry)
 	return svm_mask_empty(&entry->agent.res) && svm_mask_empty(&own);
 }
 
+/* What the CPU still maps was not dropped. Who says that nothing is there would not look for what it writes from now on. */
+static void keep_mapped(struct svm_block *block, const struct svm_mask *pages)
+{
+	struct svm_mask kept = *pages;
+
+	svm_mask_and(&kept, &block->host.cpu);
+	svm_lock(&block->lock);
+	svm_mask_or(&block->cpu.res, &kept);
+	svm_mask_or(&block->cpu.map_r, &kept);
+	svm_mask_andnot(&kept, &block->host.cpu_ro);
+	svm_mask_or(&block->cpu.map_w, &kept);
+	svm_block_check(block);
+	svm_unlock(&block->lock);
+}
+
 static void give_back(struct svm_transition *t)
 {
 	struct svm_block *block = t->block;
@@ -525,6 +540,8 @@ static void give_back(struct svm_transition *t)
 			r = svm_host_forget(&block->ctx->host, &block->host, &t->step.pages);
 		else
 			r = svm_host_drop(&block->ctx->host, &block->host, &t->step.pages, true);
+		if (r < 0)
+			keep_mapped(block, &t->step.pages);
 		note_status(t, r);
 	}
 	for (uint32_t a = 1; a < SVM_AGENTS; a++) {

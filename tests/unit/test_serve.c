@@ -1606,6 +1606,198 @@ static void news_of_no_fault_does_no_harm(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* A touch for which there is no request comes again, until there is one. */
+struct shortage {
+	struct svm_pool *pool;
+	void **taken;
+	unsigned int n;
+};
+
+static void *end_shortage(void *arg)
+{
+	struct shortage *shortage = arg;
+
+	while (sem_wait(&refused) < 0)
+		;
+	sys.mmap = svm_sys_real.mmap;
+	while (shortage->n > 0)
+		svm_pool_put(shortage->pool, shortage->taken[--shortage->n]);
+	return NULL;
+}
+
+static void a_touch_without_memory_comes_again(struct svm_fixture *f)
+{
+	static void *taken[N_TAKEN];
+	struct shortage shortage = { .taken = taken };
+	struct flow flow;
+	pthread_t thread;
+
+	assert_int_equal(sem_init(&refused, 0, 0), 0);
+	fake_reset();
+	sys = svm_sys_real;
+	svm_sys = &sys;
+	flow = open_plain(f, "touched, without memory");
+	write_by_cpu(&flow, 0);
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	shortage.pool = &f->space->ctx.request_pool;
+	sys.mmap = no_mmap;
+	shortage.n = take_all(shortage.pool, taken, 0);
+	sys.mmap = refused_mmap;
+	assert_int_equal(pthread_create(&thread, NULL, end_shortage, &shortage), 0);
+	read_by_cpu(&flow, 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(flow.n_errors, 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	(void)sem_destroy(&refused);
+	fake_unplug();
+}
+
+/* Pages that the host alone holds, and that nobody maps, are granted as they are, without a request: those around the one
+ * that is touched, as far as its hints say, and no others. */
+static void a_touch_of_what_the_host_holds_needs_no_request(struct svm_fixture *f)
+{
+	static const unsigned int touched[] = { 100, 6, 511 };
+	static void *taken[N_TAKEN];
+	const struct svm_advice advice = { .kind = SVM_ADVICE_GRANULARITY, .value = 16u * PAGE };
+	struct svm_pool *pool;
+	struct flow flow;
+	unsigned int n;
+
+	fake_reset();
+	sys = svm_sys_real;
+	svm_sys = &sys;
+	flow = open_plain(f, "granted as it is");
+	step_touch(&flow);
+	assert_int_equal(svm_advise(f->space, flow.block[0], BLOCK, &advice, 1, NULL), 0);
+	/* In a memory of two. */
+	for (unsigned int b = 0; b < 3; b++)
+		prefetch(&flow, b, svm_device_location(flow.device));
+	assert_int_equal(fixture_page(f, flow.block[0]).flags, SVM_PAGE_HOST);
+	pool = &f->space->ctx.request_pool;
+	sys.mmap = no_mmap;
+	n = take_all(pool, taken, 0);
+	for (unsigned int i = 0; i < sizeof(touched) / sizeof(touched[0]); i++) {
+		char *page = flow.block[0] + touched[i] * PAGE;
+		char *unit = page - touched[i] % 16u * PAGE;
+		uint64_t found;
+
+		assert_int_equal(cpu_read((uint64_t *)(void *)page, &found), 0);
+		for (unsigned int p = 0; p < 16; p++)
+			assert_true(fixture_page(f, unit + p * PAGE).flags & SVM_PAGE_CPU_READ);
+		if (unit > flow.block[0])
+			assert_false(fixture_page(f, unit - PAGE).flags & SVM_PAGE_CPU_READ);
+		if (unit + 16u * PAGE < flow.block[0] + BLOCK)
+			assert_false(fixture_page(f, unit + 16u * PAGE).flags & SVM_PAGE_CPU_READ);
+	}
+	sys.mmap = svm_sys_real.mmap;
+	while (n > 0)
+		svm_pool_put(pool, taken[--n]);
+	assert_int_equal(flow.n_errors, 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
+/* Nobody has to touch a page for its loss to be noticed, and be it the only block that the device had. */
+static void a_loss_is_noticed_without_a_touch(struct svm_fixture *f)
+{
+	struct flow flow;
+
+	fake_reset();
+	flow = open_plain(f, "lost, and not touched");
+	flow.may_lose = true;
+	write_by_cpu(&flow, 0);
+	prefetch(&flow, 0, svm_device_location(flow.device));
+	fake_die();
+	/* The watchdog ends a wait for what does not come. */
+	while (fixture_stats(f).pages_poisoned < N_WATCHED)
+		(void)sched_yield();
+	assert_true(is_poisoned(&flow, word_of(&flow, 0, 0)));
+	finish(&flow);
+	assert_int_equal(flow.n_lost, N_WATCHED);
+	fake_unplug();
+}
+
+/* The kernel refuses to take pages back. */
+static struct {
+	uint64_t start;
+	uint64_t end;
+	int error;
+	_Atomic unsigned int n; /* so often */
+} keeping;
+
+static int keeping_madvise(void *addr, size_t size, int advice)
+{
+	unsigned int n = atomic_load(&keeping.n);
+
+	if (advice == MADV_DONTNEED && (uint64_t)addr >= keeping.start &&
+	    (uint64_t)addr < keeping.end)
+		while (n > 0)
+			if (atomic_compare_exchange_weak(&keeping.n, &n, n - 1u))
+				return keeping.error;
+	return svm_sys_real.madvise(addr, size, advice);
+}
+
+static void keep(const char *p, int error, unsigned int n)
+{
+	keeping.start = (uint64_t)p;
+	keeping.end = keeping.start + BLOCK;
+	keeping.error = error;
+	atomic_store(&keeping.n, n);
+}
+
+/* For longer than one step goes on trying: others follow. */
+static void dropped_memory_goes_when_the_kernel_lets_it(struct svm_fixture *f)
+{
+	struct flow flow;
+	char *p;
+
+	fake_reset();
+	sys = svm_sys_real;
+	sys.madvise = keeping_madvise;
+	svm_sys = &sys;
+	flow = open_plain(f, "dropped while the kernel refuses");
+	p = fixture_alloc(f, BLOCK, 0);
+	memset(p, 1, BLOCK);
+	keep(p, -EAGAIN, 300);
+	assert_int_equal(svm_discard(f->space, p, BLOCK, 0), 0);
+	assert_int_equal(atomic_load(&keeping.n), 0);
+	fixture_check_zero(p, BLOCK);
+	memset(p, 1, BLOCK);
+	keep(p, -EAGAIN, 300);
+	fixture_free(f, p);
+	assert_int_equal(atomic_load(&keeping.n), 0);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
+/* It never does. Then pages are as they were, for everybody: what is written next gets to the device. */
+static void a_discard_that_fails_loses_no_later_write(struct svm_fixture *f)
+{
+	struct flow flow;
+	uint64_t found;
+
+	fake_reset();
+	sys = svm_sys_real;
+	sys.madvise = keeping_madvise;
+	svm_sys = &sys;
+	flow = open_plain(f, "a discard fails");
+	write_by_cpu(&flow, 0);
+	keep(flow.block[0], -EIO, 1000);
+	assert_int_equal(svm_discard(f->space, flow.block[0], BLOCK, 0), -EIO);
+	keep(flow.block[0], 0, 0);
+	write_by_cpu(&flow, 0);
+	for (unsigned int i = 0; i < N_WATCHED; i++) {
+		assert_int_equal(fake_read((uint64_t)word_of(&flow, 0, i), &found), 0);
+		assert_int_equal(found, flow.expected[0][i]);
+	}
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
 /* ---- Failing system calls ---------------------------------------------------------------------- */
 
 enum os_call {
@@ -1927,6 +2119,11 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(lost_pages_are_marked_before_memory_is_given_back, FIXTURE_ONCE),
 		FIXTURE_CASE(a_device_keeps_what_was_freed, FIXTURE_ONCE),
 		FIXTURE_CASE(news_of_no_fault_does_no_harm, FIXTURE_ONCE),
+		FIXTURE_CASE(a_touch_without_memory_comes_again, FIXTURE_ONCE),
+		FIXTURE_CASE(a_touch_of_what_the_host_holds_needs_no_request, FIXTURE_ONCE),
+		FIXTURE_CASE(a_loss_is_noticed_without_a_touch, FIXTURE_ONCE),
+		FIXTURE_CASE(dropped_memory_goes_when_the_kernel_lets_it, FIXTURE_ONCE),
+		FIXTURE_CASE(a_discard_that_fails_loses_no_later_write, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
 	};
 
