@@ -304,6 +304,37 @@ static void a_bad_table_harms_nobody(void **state)
 	assert_int_equal(fake_wrong(), 0);
 }
 
+/* One device that reaches a part of the addresses, and one that shares nothing with it. */
+#define REACH_START UINT64_C(0x7c0000000000)
+#define REACH_END   UINT64_C(0x7d0000000000)
+
+static int enumerate_two(unsigned int i, struct svm_device_info *ret_info)
+{
+	int r = fake_backend.enumerate(0, ret_info);
+
+	if (i > 1)
+		return -ENOENT;
+	ret_info->va_start = i == 0 ? REACH_START : 0;
+	ret_info->va_end = i == 0 ? REACH_END : SVM_BLOCK_SIZE;
+	return r;
+}
+
+static void a_space_lies_where_devices_reach(void **state)
+{
+	struct svm_space_options options = { .size = sizeof(options),
+					     .window_size = 16u * SVM_BLOCK_SIZE };
+	struct svm_space_info info = { .size = sizeof(info) };
+	struct svm_space *space;
+
+	(void)state;
+	table.enumerate = enumerate_two;
+	assert_int_equal(svm_space_create(&options, &space), 0);
+	assert_int_equal(svm_space_query(space, &info), 0);
+	assert_true(info.window_base >= REACH_START);
+	assert_true(info.window_base + info.window_size <= REACH_END);
+	assert_int_equal(svm_space_destroy(space), 0);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
@@ -316,6 +347,7 @@ int main(void)
 		TEST(capabilities_need_their_ops),
 		TEST(capabilities_are_sane_numbers),
 		TEST(a_bad_table_harms_nobody),
+		TEST(a_space_lies_where_devices_reach),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

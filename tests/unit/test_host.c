@@ -6,6 +6,7 @@
  */
 #include "fixture.h"
 #include "host.h"
+#include "host_kinds.h"
 #include "sys.h"
 #include "uffd_uapi.h"
 #include "util.h"
@@ -2197,6 +2198,21 @@ static void unread_event_is_eagain(void **state)
 	end_rig(&rig);
 }
 
+/* The application unmapped a part of what is zapped: the rest goes all the same, and nothing has failed. */
+static void zapping_goes_on_behind_a_hole(void **state)
+{
+	char *memory = map_memory(BLOCK);
+
+	(void)state;
+	memset(memory, 1, 3 * PAGE);
+	assert_int_equal(munmap(memory + PAGE, PAGE), 0);
+	assert_int_equal(svm_host_zap(svm_addr(memory), 3 * PAGE), 0);
+	assert_true(page_is_zero(memory));
+	assert_true(page_is_zero(memory + 2 * PAGE));
+	assert_int_equal(munmap(memory, PAGE), 0);
+	assert_int_equal(munmap(memory + 2 * PAGE, BLOCK - 2 * PAGE), 0);
+}
+
 /* ---- Poison ----------------------------------------------------------------------------------- */
 
 static void poison_raises_a_signal(void **state)
@@ -2284,6 +2300,24 @@ static void poison_wakes(void **state)
 	assert_int_equal(pthread_join(victim.thread, NULL), 0);
 	assert_true(victim.caught == SIGBUS || victim.caught == SIGSEGV);
 	assert_int_equal(svm_host_unpoison(&rig.host, &rig.block, &one), 0);
+	end_rig(&rig);
+}
+
+/* Memory is given back while a thread waits for a page of it, whose fault nobody has read: it finds nothing there. */
+static void disarming_wakes(void **state)
+{
+	struct victim victim;
+	struct rig rig;
+
+	make_rig(&rig, *state);
+	victim.addr = user_at(&rig, 2);
+	assert_int_equal(pthread_create(&victim.thread, NULL, be_victim, &victim), 0);
+	await_fault(block_fd(&rig));
+	assert_int_equal(svm_host_disarm(&rig.host, rig.block.user, BLOCK), 0);
+	assert_int_equal(pthread_join(victim.thread, NULL), 0);
+	assert_int_equal(victim.caught, SIGSEGV);
+	/* As end_rig() wants it. */
+	assert_int_equal(svm_host_arm(&rig.host, rig.block.user, BLOCK, rig.block.kind), 0);
 	end_rig(&rig);
 }
 
@@ -2799,8 +2833,11 @@ int main(void)
 		ON_REGISTERED(unmapped_memory_is_forgotten),
 		ON(unread_event_is_eagain, registered_full),
 		ON(unread_event_is_eagain, registered_user),
+		TEST(zapping_goes_on_behind_a_hole),
 		ON_ALL(poison_raises_a_signal),
 		ON_ALL(poison_wakes),
+		ON_PRIVATE(disarming_wakes),
+		ON_SHARED(disarming_wakes),
 		ON_ALL(poison_wakes_who_came_too_late_for_it),
 		ON_ALL(poison_comes_again),
 		ON_REGISTERED(poison_in_protected_memory),
