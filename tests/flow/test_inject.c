@@ -385,12 +385,15 @@ static int act_cpu_fault(struct scene *s)
 
 static int act_device_fault(struct scene *s)
 {
-	uint64_t wrong;
-	int r = fixture_try_fill_on(s->f, s->device, (char *)s->words[1] + 100u * PAGE, PAGE, 3);
+	char *page = (char *)s->words[1] + 100u * PAGE;
+	uint64_t wrong = 0;
+	int r = fixture_try_fill_on(s->f, s->device, page, PAGE, 3);
 
-	return r ? r
-		 : fixture_try_check_on(s->f, s->device, (char *)s->words[1] + 100u * PAGE, PAGE, 3,
-					&wrong);
+	r = r ? r : fixture_try_check_on(s->f, s->device, page, PAGE, 3, &wrong);
+	/* Who says that it was done has done it. */
+	if (r == 0 && wrong)
+		fail_msg("%s: %llu words are wrong", s->what, (unsigned long long)wrong);
+	return r;
 }
 
 static int act_acquire(struct scene *s)

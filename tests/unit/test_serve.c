@@ -1653,6 +1653,30 @@ static void a_touch_without_memory_comes_again(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* A device does not give its copy up, so the CPU may not write: that ends in a signal, although the CPU can read the page. */
+static void a_write_that_cannot_be_had_is_a_signal(struct svm_fixture *f)
+{
+	struct flow flow;
+	uint64_t found;
+
+	fake_reset();
+	flow = open_plain(f, "no write");
+	write_by_cpu(&flow, 0);
+	advise(&flow, 0, SVM_ADVICE_READ_MOSTLY, 0, 1);
+	use_by_device(&flow, 0, false);
+	read_by_cpu(&flow, 0);
+	assert_int_equal(flow.n_errors, 0);
+	assert_true(fixture_page(f, word_of(&flow, 0, 0)).flags & SVM_PAGE_CPU_READ);
+	fake_fail(FAKE_BIND, 1, -EIO, 1000);
+	assert_int_equal(cpu_write(word_of(&flow, 0, 0), 1), -EFAULT);
+	fake_heal();
+	assert_int_equal(svm_prefetch(f->space, flow.block[0], BLOCK, HOST, NULL), 0);
+	assert_int_equal(cpu_read(word_of(&flow, 0, 0), &found), 0);
+	assert_int_equal(found, flow.expected[0][0]);
+	finish(&flow);
+	fake_unplug();
+}
+
 /* Pages that the host alone holds, and that nobody maps, are granted as they are, without a request: those around the one
  * that is touched, as far as its hints say, and no others. */
 static void a_touch_of_what_the_host_holds_needs_no_request(struct svm_fixture *f)
@@ -2120,6 +2144,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_device_keeps_what_was_freed, FIXTURE_ONCE),
 		FIXTURE_CASE(news_of_no_fault_does_no_harm, FIXTURE_ONCE),
 		FIXTURE_CASE(a_touch_without_memory_comes_again, FIXTURE_ONCE),
+		FIXTURE_CASE(a_write_that_cannot_be_had_is_a_signal, FIXTURE_ONCE),
 		FIXTURE_CASE(a_touch_of_what_the_host_holds_needs_no_request, FIXTURE_ONCE),
 		FIXTURE_CASE(a_loss_is_noticed_without_a_touch, FIXTURE_ONCE),
 		FIXTURE_CASE(dropped_memory_goes_when_the_kernel_lets_it, FIXTURE_ONCE),
