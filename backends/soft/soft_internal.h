@@ -90,8 +90,9 @@ struct svm_soft_device {
 	void *log_data;
 
 	struct svm_soft_ctl *ctl;
-	uint8_t *memory;   /* all of the device's memory, 2 MiB aligned */
-	uint64_t own_base; /* addresses kept free for the process */
+	uint8_t *memory;    /* all of the device's memory, 2 MiB aligned */
+	uint64_t own_base;  /* addresses kept free for the process */
+	uint64_t home_base; /* and for its page tables */
 
 	pid_t pid;
 	int pid_fd;

@@ -180,6 +180,10 @@ static int create_mappings(struct svm_soft_device *dev, struct inherited *in)
 	if (ret)
 		return ret;
 	dev->own_base = (uint64_t)(uintptr_t)map;
+	ret = reserve(svm_soft_home_size((uint32_t)dev->n_chunks), &map);
+	if (ret)
+		return ret;
+	dev->home_base = (uint64_t)(uintptr_t)map;
 	ret = reserve(SVM_SOFT_CTL_SIZE, &map);
 	if (ret)
 		return ret;
@@ -269,6 +273,8 @@ static int start_process(struct svm_soft_device *dev, const struct svm_backend_o
 		.own_base = dev->own_base,
 		.window_base = dev->window_base,
 		.window_size = dev->window_size,
+		.home_base = dev->home_base,
+		.n_chunks = (uint32_t)dev->n_chunks,
 		.n_engines = dev->options.n_engines,
 		.faults = dev->options.faults,
 		.ctl_fd = in->ctl_fd,
@@ -470,6 +476,9 @@ static void device_free(struct svm_soft_device *dev)
 		(void)munmap(dev->ctl, SVM_SOFT_CTL_SIZE);
 	if (dev->own_base)
 		(void)munmap((void *)(uintptr_t)dev->own_base, SVM_SOFT_OWN_SIZE);
+	if (dev->home_base)
+		(void)munmap((void *)(uintptr_t)dev->home_base,
+			     svm_soft_home_size((uint32_t)dev->n_chunks));
 	svm_soft_mem_finish(dev);
 	dev->magic = 0;
 	free(dev);

@@ -237,12 +237,15 @@ static int span_command(struct svm_soft_device *dev, uint32_t op, uint64_t addr,
 static bool span_valid(const struct svm_soft_device *dev, uint64_t addr, uint64_t size)
 {
 	uint64_t window_end = dev->window_base + dev->window_size;
+	uint64_t home_end = dev->home_base + svm_soft_home_size((uint32_t)dev->n_chunks);
 
 	if (size == 0 || addr == 0 || (addr | size) % SVM_PAGE_SIZE || addr + size < addr)
 		return false;
 	if (addr < window_end && addr + size > dev->window_base)
 		return false;
 	/* Ours while the device is open: the application cannot have memory there. */
+	if (addr < home_end && addr + size > dev->home_base)
+		return false;
 	return addr >= dev->own_base + SVM_SOFT_OWN_SIZE || addr + size <= dev->own_base;
 }
 

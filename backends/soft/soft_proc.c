@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The process of a soft device: its MMU and its engines.
+ * The process of a soft device: its engines, and the thread that has its MMU (soft_mmu.c) map what they reach.
  *
  * It is a fork of the application without exec, because kernels are addresses of native functions.
- * The shared window is one PROT_NONE mapping; binding is one mmap(MAP_FIXED) of device memory or of
- * shared host storage over it, unbinding one of PROT_NONE. The kernel does each under the lock of the
- * address space, page faults of other threads wait for it, and it flushes their TLBs: an engine
- * sees the old mapping or the new one and never a moment between.
  *
  * A touch of what is not bound is a SIGSEGV of the engine. With recoverable faults the handler tells
  * the library and sleeps until it has an answer; returning from the handler retries the instruction.
@@ -21,7 +17,7 @@
  * Nothing here calls malloc or stdio: their locks may have been held at the fork, and the heap is the
  * application's, which may register any page of it.
  */
-#include "soft_wire.h"
+#include "soft_mmu.h"
 #include <errno.h>
 #include <libsvm/types.h>
 #include <limits.h>
@@ -153,113 +149,6 @@ static void line_wait(struct svm_soft_line *line, uint64_t seen, uint32_t *spin)
 
 /* ---- Binding ---------------------------------------------------------------------------------- */
 
-/* mmap() as the system call: a sanitizer's wrapper would map shadow for windows of any size. */
-static int map_fixed(uint64_t addr, uint64_t size, int prot, int flags, int fd, uint64_t offset)
-{
-	long ret = syscall(SYS_mmap, addr, size, prot, flags | MAP_FIXED, fd, offset);
-
-	return ret == -1 ? -errno : 0;
-}
-
-static int map_nothing(uint64_t addr, uint64_t size)
-{
-	return map_fixed(addr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
-/*
- * The kernel limits how many mappings a process has (vm.max_map_count), and at the limit mmap() refuses
- * even where it would replace one by one. munmap() of a whole mapping always works. So some are kept in
- * hand: single readable pages in the guard below the control thread's stacks.
- */
-#define N_SPARES 4u
-
-static uint64_t spare_page(uint32_t i)
-{
-	return svm_soft_guard_base(proc.args.own_base, SVM_SOFT_CONTROL_STACK) +
-	       (1u + 2u * i) * (uint64_t)SVM_PAGE_SIZE;
-}
-
-static int spares_take(void)
-{
-	int ret = 0;
-
-	for (uint32_t i = 0; ret == 0 && i < N_SPARES; i++)
-		ret = map_fixed(spare_page(i), SVM_PAGE_SIZE, PROT_READ,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return ret;
-}
-
-static void spares_give(void)
-{
-	for (uint32_t i = 0; i < N_SPARES; i++)
-		(void)syscall(SYS_munmap, spare_page(i), SVM_PAGE_SIZE);
-}
-
-/* The storage that was mapped there may be given away next: it must not stay reachable. */
-static void unbind(uint64_t addr, uint64_t size)
-{
-	int ret = map_nothing(addr, size);
-
-	if (ret < 0) {
-		spares_give();
-		ret = map_nothing(addr, size);
-		/* Where that fails, the next unbind at the limit ends the device. */
-		(void)spares_take();
-	}
-	if (ret < 0)
-		die(0, addr, 0, 0);
-}
-
-/*
- * The pages exist and are about to be used. Writes would meet them one fault at a time, so writable
- * bindings are populated; reads are served 16 pages a fault, which costs less than to populate
- * (measured on Linux 6.18: 0.95, 0.18 and 0.1 ms a block for lazy writes, populating, lazy reads).
- */
-static int bind_to(const struct svm_soft_bind_cmd *cmd, int fd)
-{
-	bool write = cmd->flags & SVM_SOFT_BIND_WRITE;
-
-	return map_fixed(cmd->addr, cmd->size, write ? PROT_READ | PROT_WRITE : PROT_READ,
-			 write ? MAP_SHARED | MAP_POPULATE : MAP_SHARED, fd, cmd->offset);
-}
-
-static int bind(const struct svm_soft_bind_cmd *cmd, int fd)
-{
-	int ret = bind_to(cmd, fd);
-
-	if (ret == 0)
-		return 0;
-	/* It may still fit, if it needs no more mappings than it replaces. */
-	spares_give();
-	ret = bind_to(cmd, fd);
-	if (ret == 0)
-		ret = spares_take();
-	if (ret < 0) {
-		unbind(cmd->addr, cmd->size);
-		(void)spares_take();
-	}
-	return ret;
-}
-
-static int carry_out(const struct svm_soft_bind_cmd *cmd)
-{
-	switch (cmd->op) {
-	case SVM_SOFT_BIND_MEMORY:
-		return bind(cmd, proc.args.memory_fd);
-	case SVM_SOFT_BIND_HOST:
-		return bind(cmd, proc.args.host_fd);
-	case SVM_SOFT_BIND_NONE:
-		unbind(cmd->addr, cmd->size);
-		return 0;
-	case SVM_SOFT_BIND_SPAN_ADD:
-		return map_nothing(cmd->addr, cmd->size);
-	case SVM_SOFT_BIND_SPAN_REMOVE:
-		return syscall(SYS_munmap, cmd->addr, cmd->size) ? -errno : 0;
-	default:
-		die(0, cmd->addr, 0, 0);
-	}
-}
-
 static int control_main(void *arg)
 {
 	struct svm_soft_ctl *ctl = proc.ctl;
@@ -276,7 +165,9 @@ static int control_main(void *arg)
 
 		line_wait(&ctl->bind, seq, &spin);
 		cmd = ctl->binds[seq % SVM_SOFT_BINDS];
-		status = carry_out(&cmd);
+		status = svm_soft_mmu_run(&cmd);
+		if (status == -ENOTRECOVERABLE)
+			die(0, cmd.addr, 0, 0);
 		if (!(cmd.flags & SVM_SOFT_BIND_SYNC) && first == 0)
 			first = status;
 		atomic_store_explicit(&ctl->bind_status[seq % SVM_SOFT_BINDS],
@@ -624,9 +515,7 @@ static int start_all(void)
 	uint32_t n = proc.args.n_engines;
 	int ret;
 
-	ret = map_nothing(proc.args.window_base, proc.args.window_size);
-	if (ret == 0)
-		ret = spares_take();
+	ret = svm_soft_mmu_init(&proc.args);
 	if (ret == 0)
 		ret = catch_faults();
 	if (ret == 0)
@@ -647,8 +536,8 @@ _Noreturn void svm_soft_proc_run(const struct svm_soft_proc_args *args)
 	(void)prctl(PR_SET_NAME, "svm-soft");
 	reset_signals();
 	/* Without the shared mapping there is no way to say why; the library sees the end of us. */
-	if (map_fixed(args->own_base, sizeof(struct svm_soft_ctl), PROT_READ | PROT_WRITE,
-		      MAP_SHARED, args->ctl_fd, 0) < 0)
+	if (svm_soft_map_fixed(args->own_base, sizeof(struct svm_soft_ctl), PROT_READ | PROT_WRITE,
+			       MAP_SHARED, args->ctl_fd, 0) < 0)
 		leave();
 	ret = close_foreign_fds();
 	if (ret == 0)

@@ -14,9 +14,11 @@
 #define SVM_SOFT_WIRE_H
 
 #include <libsvm/soft.h>
+#include <libsvm/types.h>
 #include <linux/futex.h>
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -152,6 +154,36 @@ static inline uint64_t svm_soft_stack_base(uint64_t own_base, uint32_t i)
 	return svm_soft_signal_base(own_base, i) + SVM_SOFT_SIGNAL_SIZE + SVM_SOFT_GUARD_SIZE;
 }
 
+/*
+ * Reserved in the same way, of the process alone: a home for the page table of each 2 MiB of device memory (soft_mmu.c),
+ * and then who is where: n_chunks + 1 of these, and heads of lists.
+ */
+/* Device memory of 2 MiB. Chunks are counted from 1, so that 0 is none and memory that is new holds none. */
+struct svm_soft_chunk {
+	uint64_t addr;	/* the block that maps it whole and writable, or 0 */
+	uint32_t next;	/* chunk in the same list of mmu.heads, or 0 */
+	bool has_table; /* its home has */
+};
+
+/* A power of two. */
+static inline uint32_t svm_soft_n_heads(uint32_t n_chunks)
+{
+	return n_chunks < 2 ? 1u : 1u << (32 - __builtin_clz(n_chunks - 1u));
+}
+
+static inline uint64_t svm_soft_table_size(uint32_t n_chunks)
+{
+	uint64_t size = (n_chunks + 1u) * sizeof(struct svm_soft_chunk) +
+			svm_soft_n_heads(n_chunks) * sizeof(uint32_t);
+
+	return (size + SVM_PAGE_SIZE - 1u) & ~(uint64_t)(SVM_PAGE_SIZE - 1u);
+}
+
+static inline uint64_t svm_soft_home_size(uint32_t n_chunks)
+{
+	return n_chunks * (uint64_t)SVM_BLOCK_SIZE + svm_soft_table_size(n_chunks);
+}
+
 /* Where a thread of the process runs: memory of a thread that the library had before the fork. */
 struct svm_soft_thread {
 	uint64_t tls;	   /* thread pointer */
@@ -165,6 +197,8 @@ struct svm_soft_proc_args {
 	uint64_t own_base;
 	uint64_t window_base;
 	uint64_t window_size;
+	uint64_t home_base;
+	uint32_t n_chunks;
 	uint32_t n_engines;
 	uint32_t faults;
 	int ctl_fd;

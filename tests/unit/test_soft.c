@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -702,6 +703,131 @@ static void parts_of_blocks_bind_to_parts_of_chunks(void **state)
 	expect_done(dev, point);
 	assert_int_equal(*(uint64_t *)(void *)(bytes + 8 * PAGE), 100);
 	assert_int_equal(*(uint64_t *)(void *)(bytes + 7 * PAGE), 101);
+	ops->close(dev);
+}
+
+/* What the pages of the window are in the process, as the kernel sees it. */
+#define N_MMU_BLOCKS 5u
+#define N_MMU_CHUNKS 3u
+#define N_MMU_PAGES  (N_MMU_BLOCKS * (BLOCK / PAGE))
+
+struct page_is {
+	char kind; /* '-' nothing, 'r' or 'w' */
+	uint64_t offset;
+};
+
+static void look_at_pages(const struct rig *rig, const struct svm_soft_device *dev,
+			  struct page_is *pages)
+{
+	uint64_t window = at(rig, 0);
+	char line[256];
+	char path[64];
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)dev->pid);
+	maps = fopen(path, "re");
+	assert_non_null(maps);
+	memset(pages, 0, N_MMU_PAGES * sizeof(*pages));
+	while (fgets(line, sizeof(line), maps)) {
+		uint64_t start;
+		uint64_t end;
+		uint64_t offset;
+		char mode[5];
+
+		assert_int_equal(sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64, &start, &end,
+					mode, &offset),
+				 4);
+		for (uint64_t p = 0; p < N_MMU_PAGES; p++) {
+			uint64_t addr = window + p * PAGE;
+
+			if (addr < start || addr >= end)
+				continue;
+			pages[p].kind = mode[1] == 'w' ? 'w' : mode[0] == 'r' ? 'r' : '-';
+			pages[p].offset = pages[p].kind == '-' ? 0 : offset + (addr - start);
+		}
+	}
+	fclose(maps);
+}
+
+/* Page tables move with whole blocks, out of the way of all else that is bound, replaced and unbound in part: each page must be
+ * what the last bind said, and hold what it should. */
+static void pages_are_what_was_bound_last(void **state)
+{
+	struct rig *rig = *state;
+	struct svm_soft_device *dev = open_device(rig, "faults=off:memory=16M");
+	static struct page_is model[N_MMU_PAGES];
+	static struct page_is found[N_MMU_PAGES];
+	uint64_t chunks[N_MMU_CHUNKS];
+	uint64_t *result = (uint64_t *)(void *)(rig->alias + WINDOW_SIZE - BLOCK);
+	uint64_t random = 1;
+	struct svm_point point;
+
+	for (unsigned int c = 0; c < N_MMU_CHUNKS; c++) {
+		uint8_t *bytes;
+
+		chunks[c] = new_chunk(dev);
+		assert_int_equal(ops->chunk_map(dev, chunks[c], (void **)&bytes), 0);
+		for (uint64_t p = 0; p < BLOCK / PAGE; p++)
+			*(uint64_t *)(void *)(bytes + p * PAGE) =
+				svm_soft_chunk_offset(chunks[c]) + p * PAGE;
+	}
+	assert_int_equal(bind_one(dev, at(rig, WINDOW_SIZE - BLOCK), BLOCK,
+				  SVM_BIND_WRITE | SVM_BIND_HOST, 0, WINDOW_SIZE - BLOCK),
+			 0);
+	for (uint64_t p = 0; p < N_MMU_PAGES; p++)
+		model[p] = (struct page_is){ .kind = '-' };
+	for (unsigned int step = 0; step < 2000; step++) {
+		uint64_t block;
+		uint64_t from = 0;
+		uint64_t n = BLOCK / PAGE;
+		uint64_t chunk;
+		struct page_is is;
+		uint32_t flags;
+
+		random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+		block = (random >> 33) % N_MMU_BLOCKS;
+		chunk = chunks[(random >> 36) % N_MMU_CHUNKS];
+		if ((random >> 40) % 8 == 0) {
+			from = (random >> 44) % (BLOCK / PAGE);
+			n = 1 + (random >> 54) % (BLOCK / PAGE - from);
+		}
+		is.kind = "wwww--r"[(random >> 50) % 7];
+		flags = is.kind == '-' ? SVM_BIND_UNBIND : is.kind == 'w' ? SVM_BIND_WRITE : 0;
+		is.offset = svm_soft_chunk_offset(chunk);
+		assert_int_equal(bind_one(dev, at(rig, block * BLOCK + from * PAGE), n * PAGE,
+					  flags, is.kind == '-' ? 0 : chunk,
+					  is.kind == '-' ? 0 : from * PAGE),
+				 0);
+		for (uint64_t p = from; p < from + n; p++) {
+			struct page_is *page = &model[block * (BLOCK / PAGE) + p];
+
+			page->kind = is.kind;
+			page->offset = is.kind == '-' ? 0 : is.offset + p * PAGE;
+		}
+		if (step % 16 != 0)
+			continue;
+		look_at_pages(rig, dev, found);
+		for (uint64_t p = 0; p < N_MMU_PAGES; p++) {
+			if (found[p].kind != model[p].kind || found[p].offset != model[p].offset)
+				fail_msg("step %u, page %" PRIu64 ": %c %" PRIx64
+					 " instead of %c %" PRIx64,
+					 step, p, found[p].kind, found[p].offset, model[p].kind,
+					 model[p].offset);
+		}
+		/* Through the tables: the first bound page, by an engine. */
+		for (uint64_t p = random % N_MMU_PAGES; p < N_MMU_PAGES; p++) {
+			struct kernel_args args = { .addr = at(rig, p * PAGE),
+						    .other = at(rig, WINDOW_SIZE - BLOCK) };
+
+			if (model[p].kind == '-')
+				continue;
+			*result = UINT64_MAX;
+			assert_int_equal(run(dev, k_load, &args, sizeof(args), 1, &point), 0);
+			expect_done(dev, point);
+			assert_int_equal(*result, model[p].offset);
+			break;
+		}
+	}
 	ops->close(dev);
 }
 
@@ -2327,6 +2453,7 @@ int main(void)
 		CASE(invisible_memory_is_not_mapped),
 		CASE(kernels_reach_bound_memory),
 		CASE(parts_of_blocks_bind_to_parts_of_chunks),
+		CASE(pages_are_what_was_bound_last),
 		CASE(host_alias_is_shared_both_ways),
 		CASE(entries_apply_in_order),
 		CASE(bind_refuses_what_is_wrong),
