@@ -171,6 +171,13 @@ static void it_stops_when_told(void **state)
 	assert_int_equal(heard.n, 2);
 	/* What is behind is not even read. */
 	assert_int_equal(fake.n_reads, 2);
+
+	/* Nor are lines told that came with the last one. */
+	heard = (struct heard){ .n = 0, .stop_at = 2 };
+	fake.at = 0;
+	fake.piece = 0;
+	assert_int_equal(svm_maps_read(hear, &heard), 0);
+	assert_int_equal(heard.n, 2);
 }
 
 static void interrupted_calls_are_made_again(void **state)
