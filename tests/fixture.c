@@ -3,6 +3,7 @@
 
 #include "arena.h"
 #include "emu/emu_ctl.h"
+#include "sys.h"
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -83,7 +84,21 @@ unsigned int fixture_quick(void)
 
 unsigned int fixture_next_failure(unsigned int nth)
 {
-	return fixture_quick() == 2 ? 2 * nth + 1 : nth + 1;
+	return fixture_quick() == 2 ? 4 * nth + 2 : nth + 1;
+}
+
+static struct svm_sys slow_sys;
+
+static uint64_t slow_clock_ns(void)
+{
+	return svm_sys_real.clock_ns() / fixture_slower();
+}
+
+void fixture_slow_clock(void)
+{
+	slow_sys = *svm_sys;
+	slow_sys.clock_ns = slow_clock_ns;
+	svm_sys = &slow_sys;
 }
 
 /* It is seen by what it preloads. */
@@ -706,6 +721,8 @@ int fixture_teardown(void **state)
 			(void)fprintf(stderr, "fixture: svm_space_destroy: %s\n", strerror(-r));
 		f->space = NULL;
 	}
+	if (svm_sys == &slow_sys)
+		svm_sys = &svm_sys_real;
 	n_leaks = fixture_leaks(f);
 	stop_watchdog();
 	(void)munmap(f->scratch, FIXTURE_SCRATCH);

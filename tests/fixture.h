@@ -132,6 +132,9 @@ unsigned int fixture_slower(void);
 unsigned int fixture_quick(void);
 /* The call to fail after the nth: the next one, or in a run with SVM_TEST_QUICK=2 one further and further on. */
 unsigned int fixture_next_failure(unsigned int nth);
+/* Until the test ends the library's clock goes fixture_slower() times slower: for what the library does only where things
+ * follow each other within a set time, which they do not on such a machine. Before the space is created. */
+void fixture_slow_clock(void);
 /* Does it run under valgrind? That knows no epoll_pwait2(2), pidfd_open(2) or io_uring, and runs one thread at a time. */
 bool fixture_valgrind(void);
 

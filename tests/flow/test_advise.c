@@ -655,6 +655,7 @@ static void contract_3_3_row_8_thrashing_is_reported(struct svm_fixture *f)
 	uint64_t *word;
 	uint64_t n = 0;
 
+	fixture_slow_clock();
 	fixture_space(f, NULL);
 	devices[0] = fixture_open_with(f, "faults=on");
 	devices[1] = fixture_open_with(f, "faults=on");

@@ -460,6 +460,7 @@ static void thrashing_is_noticed(struct svm_fixture *f)
 	uint64_t *word;
 	uint64_t n = 0;
 
+	fixture_slow_clock();
 	fixture_space(f, NULL);
 	devices[0] = fixture_open_with(f, "faults=on");
 	devices[1] = fixture_open_with(f, "faults=on");
