@@ -19,6 +19,7 @@ class Test:
         self.seconds = entry["timeout"]
         self.command = [word.replace(root, BUILD) for word in entry["cmd"]]
         self.env = {key: value.replace(root, BUILD) for key, value in entry["env"].items()}
+        self.beside = entry["is_parallel"]
         # A script needs an interpreter and the source tree, and tests the tree more than the kernel.
         self.in_guest = entry["cmd"][0].startswith(root + os.sep)
 

@@ -58,6 +58,8 @@ class Guest:
             files[f"{entry}/name"] = test.name.encode() + b"\n"
             files[f"{entry}/seconds"] = f"{limits[test.name]}\n".encode()
             files[f"{entry}/run"] = test.script(env).encode()
+            if test.beside and int(self.entry["cpus"]) > 1:
+                files[f"{entry}/beside"] = b""
         return self.run(self.built.needed(tests), files, limits, max(limits.values()) + PATIENCE, False)
 
     def run_command(self, command):

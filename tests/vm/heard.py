@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What came out of a guest: results of tests, from its second serial port; the kernel's complaints, from its first."""
+"""What came out of a guest: results of tests, from its second and third serial ports; the kernel's
+complaints, from its first."""
 
 import os
 import re
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 from results import Program  # noqa: E402
@@ -26,13 +28,24 @@ ON_PURPOSE = {
 }
 
 
+class Lane:
+    """What comes from one port: entries, one after the other."""
+
+    def __init__(self):
+        self.name = None  # of the entry that runs
+        self.texts = {}
+        self.part = None
+
+
 class Ear:
-    """Takes the lines of the second port as they come."""
+    """Takes the lines of the ports as they come."""
 
     def __init__(self, limits, log, echo):
         self.limits = limits  # test -> seconds
-        self.log = log        # file: all that was said
+        self.log = log        # file: all that was said, each line after the seconds it took to come and its lane
         self.echo = echo      # bool: say what a live entry says
+        self.begin = time.monotonic()
+        self.lanes = [Lane(), Lane()]
         self.programs = []
         self.troubles = []
         self.notes = []
@@ -40,15 +53,13 @@ class Ear:
         self.release = None
         self.done = False
         self.status = None    # of the last entry
-        self.name = None
-        self.texts = {}
-        self.part = None
 
-    def hear(self, line):
-        self.log.write(line + "\n")
+    def hear(self, number, line):
+        lane = self.lanes[number]
+        self.log.write(f"{time.monotonic() - self.begin:8.2f} {number} {line}\n")
         self.log.flush()
         if not line.startswith("##vm "):
-            self.hear_text(line)
+            self.hear_text(lane, line)
             return
         word, _, rest = line[5:].partition(" ")
         if word == "up":
@@ -59,53 +70,53 @@ class Ear:
         elif word == "note":
             self.notes.append(rest)
         elif word == "begin":
-            self.name = rest
-            self.texts = {}
-            self.part = "live"
+            lane.name = rest
+            lane.texts = {}
+            lane.part = "live"
         elif word in ("stdout", "stderr"):
-            self.part = word
+            lane.part = word
         elif word == "end":
-            self.end(*rest.split())
+            self.end(lane, *rest.split())
         elif word == "done":
             self.done = True
 
-    def hear_text(self, line):
-        if self.name is None:
+    def hear_text(self, lane, line):
+        if lane.name is None:
             if line.strip():
                 self.troubles.append(line.strip())
             return
-        if self.part == "live" and self.echo:
+        if lane.part == "live" and self.echo:
             print(line, flush=True)
-        self.texts.setdefault(self.part, []).append(line)
+        lane.texts.setdefault(lane.part, []).append(line)
 
-    def end(self, status, begin, now):
+    def end(self, lane, status, begin, now):
         status = int(status)
         seconds = float(now) - float(begin)
-        limit = self.limits.get(self.name)
+        limit = self.limits.get(lane.name)
         result = {0: "OK", 77: "SKIP"}.get(status, "FAIL")
         if status == 137 and limit and seconds >= limit:
             result = "TIMEOUT"
         self.status = status
-        self.seconds[self.name] = seconds
+        self.seconds[lane.name] = seconds
         if limit:
-            program = Program({"name": self.name, "result": result, "returncode": status,
-                               "stdout": "\n".join(self.texts.get("stdout", []))})
+            program = Program({"name": lane.name, "result": result, "returncode": status,
+                               "stdout": "\n".join(lane.texts.get("stdout", []))})
             self.programs.append(program)
-            print(f"{self.name}: {program.passed} passed, {len(program.failures)} failed, "
+            print(f"{lane.name}: {program.passed} passed, {len(program.failures)} failed, "
                   f"{len(program.skips)} skipped, {seconds:.1f} s", flush=True)
             if program.failures:
                 # Of standard output what is not a case that passed, then the end of standard error.
-                said = [text for text in self.texts.get("stdout", []) if text.strip() and text[:3] != "ok "]
-                said += [text for text in self.texts.get("stderr", []) if text.strip()][-40:]
+                said = [text for text in lane.texts.get("stdout", []) if text.strip() and text[:3] != "ok "]
+                said += [text for text in lane.texts.get("stderr", []) if text.strip()][-40:]
                 print("\n".join(said[-100:]), flush=True)
-        self.name = None
+        lane.name = None
 
     def failures(self):
         """What went wrong outside of test programs, as (what, text)."""
         failures = [("guest", text) for text in self.troubles]
-        if self.name is not None:
-            failures.append((self.name, "the guest ended while it ran"))
-        elif not self.done:
+        running = [lane.name for lane in self.lanes if lane.name is not None]
+        failures += [(name, "the guest ended while it ran") for name in running]
+        if not running and not self.done:
             failures.append(("guest", "it ended before its list did"))
         return failures
 
