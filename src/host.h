@@ -127,9 +127,10 @@ int svm_host_forget(struct svm_host *host, struct svm_host_block *block,
 
 /* Private to shared. The CPU has no access to any page of the block; bytes of valid pages are kept, others
  * given up. Nobody else has bytes of the block: a touch meanwhile may read and write what is valid, and zeros
- * elsewhere. On error the block is as before. */
+ * elsewhere. On error the block is as before. Either way *ret_born has the pages that were not valid and have bytes
+ * now, which such a touch wrote. -EIO: that did not work out, and is logged. */
 int svm_host_convert(struct svm_host *host, struct svm_host_block *block,
-		     const struct svm_mask *valid);
+		     const struct svm_mask *valid, struct svm_mask *ret_born);
 
 /* Every CPU touch of pages raises SIGBUS (SIGSEGV where the kernel has no UFFDIO_POISON) and wakes
  * who waits there. Not mapped for the CPU before. */

@@ -216,10 +216,32 @@ static int find_touched(struct svm_host *host, struct svm_host_block *block,
 	return 0;
 }
 
-/* The user view could not be made a shared one: be private again. */
-static int back_to_private(struct svm_host *host, struct svm_host_block *block,
-			   const struct svm_mask *valid)
+/* Which pages that are not valid have been written, after the memfd was in sight and is not any more? read(2) makes none of
+ * those that do not exist. Pages that were only read are zero, as they will be when they are touched again. */
+static void find_written(const struct svm_host *host, const struct svm_host_block *block,
+			 const struct svm_mask *valid, struct svm_mask *ret_written)
 {
+	unsigned char bytes[SVM_PAGE_BYTES];
+
+	svm_mask_zero(ret_written);
+	for (unsigned int page = 0; page < SVM_BLOCK_PAGES; page++) {
+		uint64_t offset = svm_host_alias(block, page) - host->alias_base;
+
+		if (svm_mask_test(valid, page))
+			continue;
+		/* Not known: taken as written, true if wasteful. */
+		if (svm_sys->pread(host->memfd, bytes, sizeof(bytes), offset) !=
+			    (ssize_t)sizeof(bytes) ||
+		    memcmp(bytes, svm_host_zeros, sizeof(bytes)) != 0)
+			svm_mask_set(ret_written, page);
+	}
+}
+
+/* The user view could not be made a shared one: be private again. Sets *ret_born as svm_host_convert(). */
+static int back_to_private(struct svm_host *host, struct svm_host_block *block,
+			   const struct svm_mask *valid, struct svm_mask *ret_born)
+{
+	struct svm_mask bytes;
 	int ret;
 
 	/*
@@ -238,11 +260,20 @@ static int back_to_private(struct svm_host *host, struct svm_host_block *block,
 			  (unsigned long long)block->user, -ret);
 		return -EIO;
 	}
-	/* The program may have written valid pages while the view was shared. */
-	svm_host_for_each_run(valid, page, n)
+	/* The program may have written to any page while the view was shared. */
+	find_written(host, block, valid, ret_born);
+	ret = svm_host_private_ops.populate(host, block, ret_born, false);
+	if (ret < 0) {
+		svm_error(host->log, "host: %u new pages at 0x%llx are lost: error %d",
+			  svm_mask_count(ret_born), (unsigned long long)block->user, -ret);
+		svm_mask_zero(ret_born);
+	}
+	bytes = *valid;
+	svm_mask_or(&bytes, ret_born);
+	svm_host_for_each_run(&bytes, page, n)
 		memcpy(svm_ptr(svm_host_stash(block, page)), svm_ptr(svm_host_alias(block, page)),
 		       n * SVM_PAGE_BYTES);
-	return 0;
+	return ret < 0 ? -EIO : 0;
 }
 
 /*
@@ -252,8 +283,7 @@ static int back_to_private(struct svm_host *host, struct svm_host_block *block,
  * it reads the right bytes and its writes go to the memfd, so nothing is lost and nothing stale is
  * seen, if pages that are not valid have no bytes anywhere, which would read as zeros. The zap then
  * takes the mappings that it got, so that afterwards the record, no page mapped, is true. Pages that
- * were not valid, but touched just then, exist now and have content: they are in block->back when
- * this returns.
+ * were not valid, but touched just then, exist now and have content: they are born when this returns.
  *
  * (Registering at another address and mremap() over the view has no such moment, but the kernel
  * keeps the registration only with REMAP events, which have to be read before mremap() returns.)
@@ -262,12 +292,13 @@ static int back_to_private(struct svm_host *host, struct svm_host_block *block,
  * address, and the next grant wakes them.
  */
 int svm_host_convert(struct svm_host *host, struct svm_host_block *block,
-		     const struct svm_mask *valid)
+		     const struct svm_mask *valid, struct svm_mask *ret_born)
 {
 	const uint64_t size = SVM_BLOCK_SIZE;
 	struct svm_mask stash = block->back;
 	int ret;
 
+	svm_mask_zero(ret_born);
 	if (block->registered)
 		return -EOPNOTSUPP;
 	if (block->kind == SVM_HOST_SHARED)
@@ -305,17 +336,19 @@ int svm_host_convert(struct svm_host *host, struct svm_host_block *block,
 	if (ret < 0)
 		goto err_mapped;
 
+	*ret_born = block->back;
+	svm_mask_andnot(ret_born, valid);
 	/* The stash pages have become useless; what cannot be given back now goes with the window. */
 	svm_host_for_each_run(&stash, page, n)
 		svm_host_zap(svm_host_stash(block, page), n * SVM_PAGE_BYTES);
 	return 0;
 
 err_mapped:
-	/* The stash still has every byte of the valid pages; take what was written since. */
+	/* The stash has a page for each valid one; what was written since is taken from the memfd. */
 	block->kind = SVM_HOST_PRIVATE;
 	block->back = stash;
 err_private:
-	if (back_to_private(host, block, valid) < 0)
+	if (back_to_private(host, block, valid, ret_born) < 0)
 		ret = -EIO;
 err_punch:
 	punch(host, block->alias, size);

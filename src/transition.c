@@ -685,30 +685,29 @@ static void convert(struct svm_transition *t)
 	struct svm_block *block = t->block;
 	struct svm_mask valid = block->cpu.res;
 	struct svm_mask marks = block->host.poison;
+	struct svm_mask populated;
+	struct svm_mask born;
 	int r;
 
 	/* Left by touches that could not be served. The next one finds out anew. */
 	svm_mask_andnot(&marks, &block->coh.poisoned);
+	svm_mask_zero(&born);
 	r = svm_host_unpoison(&block->ctx->host, &block->host, &marks);
 	if (r == 0)
-		r = svm_host_convert(&block->ctx->host, &block->host, &valid);
+		r = svm_host_convert(&block->ctx->host, &block->host, &valid, &born);
 	note_status(t, r);
-	if (r < 0)
-		return;
 	svm_lock(&block->lock);
-	block->shared = true;
+	if (r == 0)
+		block->shared = true;
 	/* A page that was touched while the mapping changed exists now, with what was written: the host holds it. Only pages
 	 * that nobody holds can be meant, the others were there before. */
-	{
-		struct svm_mask populated;
-		struct svm_mask born = block->host.back;
-
-		svm_coh_populated(&block->coh, &populated);
-		svm_mask_andnot(&born, &populated);
-		svm_mask_or(&block->cpu.res, &born);
-	}
+	svm_coh_populated(&block->coh, &populated);
+	svm_mask_andnot(&born, &populated);
+	svm_mask_or(&block->cpu.res, &born);
 	svm_block_check(block);
 	svm_unlock(&block->lock);
+	if (r < 0)
+		return;
 	svm_trace_count(&block->ctx->trace, SVM_COUNT_BLOCKS_CONVERTED, 1);
 	svm_trace_event(&block->ctx->trace, &(struct svm_event){ .kind = SVM_EVENT_CONVERT,
 								 .addr = block->base,

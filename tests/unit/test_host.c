@@ -2428,6 +2428,7 @@ static void poison_in_protected_memory(void **state)
 static void conversion_keeps_valid_bytes(void **state)
 {
 	struct svm_mask valid = some_pages(10, 200);
+	struct svm_mask born;
 	struct rig rig;
 
 	start_rig(&rig, state);
@@ -2436,12 +2437,13 @@ static void conversion_keeps_valid_bytes(void **state)
 	for (unsigned int p = 0; p < SVM_BLOCK_PAGES; p++)
 		fill_page(lib_at(&rig, p), p);
 	if (rig.where == REGISTERED) {
-		assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid), -EOPNOTSUPP);
+		assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born),
+				 -EOPNOTSUPP);
 		unlock(&rig);
 		end_rig(&rig);
 		return;
 	}
-	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid), 0);
+	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), 0);
 	assert_int_equal(rig.block.kind, SVM_HOST_SHARED);
 	assert_true(svm_mask_empty(&rig.block.cpu));
 	assert_true(svm_mask_equal(&rig.block.back, &valid));
@@ -2455,7 +2457,7 @@ static void conversion_keeps_valid_bytes(void **state)
 	take(&rig, all_pages());
 	assert_true(page_is(lib_at(&rig, 300), 300));
 	/* A second time is nothing. */
-	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid), 0);
+	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), 0);
 	unlock(&rig);
 	end_rig(&rig);
 }
@@ -2464,6 +2466,7 @@ static void waiter_lives_through_conversion(void **state)
 {
 	struct svm_mask valid = some_pages(0, 1);
 	struct toucher t = { 0 };
+	struct svm_mask born;
 	struct rig rig;
 
 	make_rig(&rig, *state);
@@ -2472,7 +2475,7 @@ static void waiter_lives_through_conversion(void **state)
 	t.addr = user_at(&rig, 0);
 	start_touch(&t);
 	await_fault(rig.host.uffd.fd);
-	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid), 0);
+	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), 0);
 	grant(&rig, valid, true);
 	end_touch(&t);
 	assert_int_equal(t.value, *user_at(&rig, 0));
@@ -2495,9 +2498,25 @@ static int register_after_touch(int fd, unsigned long request, void *arg)
 	return fake_ioctl(fd, request, arg);
 }
 
+/* ... which then fails. */
+static int refused_after_touch(int fd, unsigned long request, void *arg)
+{
+	if (request == UFFDIO_REGISTER) {
+		*user_at(gap_rig, 1) = 'v';
+		*user_at(gap_rig, 20) = 'n';
+		*user_at(gap_rig, 300) = 'm';
+		if (*user_at(gap_rig, 30) != 0)
+			return -EPROTO;
+		fake_sys.ioctl = fake_ioctl;
+		return -ENOMEM;
+	}
+	return fake_ioctl(fd, request, arg);
+}
+
 static void touches_during_conversion_are_kept(void **state)
 {
 	struct svm_mask valid = some_pages(0, 3);
+	struct svm_mask born;
 	struct rig rig;
 
 	start_rig(&rig, state);
@@ -2507,7 +2526,7 @@ static void touches_during_conversion_are_kept(void **state)
 		fill_page(lib_at(&rig, p), p);
 	gap_rig = &rig;
 	fake_sys.ioctl = register_after_touch;
-	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid), 0);
+	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), 0);
 	assert_true(svm_mask_empty(&rig.block.cpu));
 	assert_int_equal(svm_mask_count(&rig.block.back), 5);
 	assert_true(svm_mask_test(&rig.block.back, 20));
@@ -2526,11 +2545,45 @@ static void touches_during_conversion_are_kept(void **state)
 	end_rig(&rig);
 }
 
+static void touches_during_a_failed_conversion_are_kept(void **state)
+{
+	struct svm_mask valid = some_pages(0, 3);
+	struct svm_mask born;
+	struct rig rig;
+
+	start_rig(&rig, state);
+	lock(&rig);
+	populate(&rig, some_pages(0, 40), false);
+	for (unsigned int p = 0; p < 40; p++)
+		fill_page(lib_at(&rig, p), p);
+	gap_rig = &rig;
+	fake_sys.ioctl = refused_after_touch;
+	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), -ENOMEM);
+	assert_int_equal(rig.block.kind, SVM_HOST_PRIVATE);
+	assert_int_equal(svm_mask_count(&born), 2);
+	assert_true(svm_mask_test(&born, 20) && svm_mask_test(&born, 300));
+	assert_int_equal(svm_mask_count(&rig.block.back), 41);
+	assert_true(svm_mask_test(&rig.block.back, 300));
+	assert_int_equal(*lib_at(&rig, 1), 'v');
+	assert_int_equal(*lib_at(&rig, 20), 'n');
+	assert_int_equal(lib_at(&rig, 20)[1], 0);
+	assert_int_equal(*lib_at(&rig, 300), 'm');
+	grant(&rig, born, true);
+	unlock(&rig);
+	assert_int_equal(*user_at(&rig, 20), 'n');
+	assert_int_equal(*user_at(&rig, 300), 'm');
+	lock(&rig);
+	assert_int_equal(rig.n_minor + rig.n_missing, 0);
+	unlock(&rig);
+	end_rig(&rig);
+}
+
 static void failed_conversion_leaves_a_private_block(void **state)
 {
 	struct svm_mask valid = some_pages(0, 50);
 	struct svm_mask back;
 	unsigned int n = 0;
+	struct svm_mask born;
 	struct rig rig;
 	int ret;
 
@@ -2543,7 +2596,7 @@ static void failed_conversion_leaves_a_private_block(void **state)
 	rig.log.fn = NULL;
 	do {
 		fake.any_skip = ++n;
-		ret = svm_host_convert(&rig.host, &rig.block, &valid);
+		ret = svm_host_convert(&rig.host, &rig.block, &valid, &born);
 		if (fake.any_skip > 0)
 			break;
 		/* Some failures at the end do not matter. */
@@ -2845,6 +2898,7 @@ int main(void)
 		ON_REGISTERED(conversion_keeps_valid_bytes),
 		ON_PRIVATE(waiter_lives_through_conversion),
 		ON_PRIVATE(touches_during_conversion_are_kept),
+		ON_PRIVATE(touches_during_a_failed_conversion_are_kept),
 		ON_PRIVATE(failed_conversion_leaves_a_private_block),
 		ON_ALL(pages_are_placed_on_a_node),
 		ON_ALL(no_write_is_lost_or_late),
