@@ -26,6 +26,9 @@ ON_PURPOSE = {
         "svm-test: the device is full",
         re.compile(r"^(?:Call Trace:|WARNING: mm/memremap\.c:\d+ at memremap_pages\+)")),
 }
+# With CONFIG_DEBUG_VM a kernel shows where it was when it refused a fault to userfaultfd because its caller cannot wait
+# (fs/userfaultfd.c, handle_userfault()). The library asks for just that: FUTEX_WAKE_OP, /proc/self/mem.
+NO_WAIT = "FAULT_FLAG_ALLOW_RETRY missing"
 
 
 class Lane:
@@ -125,6 +128,7 @@ def complaints(path):
     """The lines in which the kernel complains, each once."""
     found = []
     on_purpose = None
+    traces = 0  # that belong to NO_WAIT
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -133,6 +137,10 @@ def complaints(path):
                     on_purpose = None
                 on_purpose = ON_PURPOSE.get(text, on_purpose)
                 if on_purpose and on_purpose[1].search(text):
+                    continue
+                traces += text.startswith(NO_WAIT)
+                if traces and text.startswith("Call Trace:"):
+                    traces -= 1
                     continue
                 if COMPLAINT.search(text) and text not in found and not any(re.search(n, text) for n in NOISE):
                     found.append(text)
