@@ -9,6 +9,7 @@
 #include "trial.h"
 #include "uffd_uapi.h"
 #include "util.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -27,8 +28,9 @@
 #define MADV_COLLAPSE 25
 #endif
 
-/* What the process that tries says. */
-enum { ENDS, NOT_TRIED };
+/* What the process that tries says. Where no huge page is to be had now, one may come later; where the kernel makes none,
+ * none ever does. */
+enum { ENDS, NO_HUGE_PAGES, NOT_TRIED };
 
 /* All of it is the caller's memory, which waits meanwhile. */
 struct trial {
@@ -66,9 +68,9 @@ static int try_move(void *arg)
 
 	for (size_t i = 0; i < HUGE; i += PAGE)
 		*(volatile char *)(trial->huge + i) = 1;
-	/* 0 says that it is a huge page now, if it was none before. */
+	/* 0 says that it is a huge page now, if it was none before; EINVAL, that there are none (madvise(2)). */
 	if (madvise(trial->huge, HUGE, MADV_COLLAPSE) < 0)
-		return NOT_TRIED;
+		return errno == EINVAL ? NO_HUGE_PAGES : NOT_TRIED;
 	/* A pipe holds a reference until it is read. */
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0 ||
 	    vmsplice(pipe_fds[1], &piece, 1, SPLICE_F_NONBLOCK) < 0)
@@ -80,23 +82,25 @@ static int try_move(void *arg)
 	return ENDS;
 }
 
+/* As svm_move_probe(). */
 static int probe(void)
 {
 	const size_t size = SVM_TRIAL_STACK + 2 * HUGE + PAGE;
 	struct trial trial;
-	int spins;
+	int said;
 
 	trial.map = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (trial.map == MAP_FAILED)
-		return 0;
+		return -EAGAIN;
 	trial.huge = svm_ptr(svm_align_up(svm_addr(trial.map) + SVM_TRIAL_STACK, HUGE));
 	trial.user = trial.map + SVM_TRIAL_STACK + 2 * HUGE;
 	(void)madvise(trial.huge, HUGE, MADV_HUGEPAGE);
-	/* Without an answer it is not to be used. */
-	spins = svm_trial_run(try_move, &trial, trial.map, CPU_LIMIT_US) < 0;
+	said = svm_trial_run(try_move, &trial, trial.map, CPU_LIMIT_US);
 	(void)munmap(trial.map, size);
-	return spins;
+	if (said == ENDS || said == NO_HUGE_PAGES)
+		return 0;
+	return said == -ETIME ? 1 : -EAGAIN;
 }
 
 int svm_move_probe(void)
@@ -107,7 +111,8 @@ int svm_move_probe(void)
 	/* Two threads may try at the same time, and come to the same. */
 	if (spins < 0) {
 		spins = probe();
-		atomic_store_explicit(&known, spins, memory_order_relaxed);
+		if (spins >= 0)
+			atomic_store_explicit(&known, spins, memory_order_relaxed);
 	}
 	return spins;
 }

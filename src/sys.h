@@ -43,7 +43,7 @@ struct svm_sys {
 	int (*fcntl)(int fd, int cmd, long arg);
 	int (*ioctl)(int fd, unsigned long request, void *arg);
 	int (*userfaultfd)(int flags);
-	int (*move_spins)(void); /* 1: UFFDIO_MOVE may never return, see move_probe.h */
+	int (*move_spins)(void); /* not 0: UFFDIO_MOVE may never return, see move_probe.h */
 	int (*open)(const char *path, int flags);
 	int (*close)(int fd);
 	ssize_t (*read)(int fd, void *buffer, size_t size);

@@ -165,7 +165,8 @@ int svm_uffd_open(struct svm_uffd *uffd, uint32_t flags, const struct svm_log *l
 		return -EOPNOTSUPP;
 	}
 	features = choose_features(available, flags);
-	if ((features & SVM_UFFD_FEATURE_MOVE) && svm_sys->move_spins()) {
+	/* Without an answer it may. */
+	if ((features & SVM_UFFD_FEATURE_MOVE) && svm_sys->move_spins() != 0) {
 		svm_info(
 			log,
 			"userfaultfd: UFFDIO_MOVE of this kernel can spin for ever, doing without");
