@@ -1412,20 +1412,21 @@ static unsigned int take_all(struct svm_pool *pool, void **taken, unsigned int n
 	return n;
 }
 
-/* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
-static int no_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
-		   void **ret_addr)
+/* The kernel has no more memory, while a test says so; somebody may wait for it to be asked for. */
+static _Atomic enum { MEMORY_THERE, NO_MEMORY, NO_MEMORY_TOLD } memory;
+static sem_t refused;
+
+static int short_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
+		      void **ret_addr)
 {
-	(void)addr;
-	(void)size;
-	(void)prot;
-	(void)flags;
-	(void)fd;
-	(void)offset;
-	(void)ret_addr;
+	if (atomic_load(&memory) == MEMORY_THERE)
+		return svm_sys_real.mmap(addr, size, prot, flags, fd, offset, ret_addr);
+	if (atomic_load(&memory) == NO_MEMORY_TOLD)
+		(void)sem_post(&refused);
 	return -ENOMEM;
 }
 
+/* The pool of requests is empty and the kernel has no more: who waits for device memory is told. */
 static void no_memory_to_evict(struct svm_fixture *f)
 {
 	static void *taken[N_TAKEN];
@@ -1438,6 +1439,7 @@ static void no_memory_to_evict(struct svm_fixture *f)
 
 	fake_reset();
 	sys = svm_sys_real;
+	sys.mmap = short_mmap;
 	svm_sys = &sys;
 	flow = open_plain(f, "no memory to evict");
 	step_touch(&flow);
@@ -1448,11 +1450,11 @@ static void no_memory_to_evict(struct svm_fixture *f)
 					     svm_device_location(flow.device) };
 	assert_int_equal(svm_prefetch_start(f->space, &range, 1, start, 0, &started), 0);
 	pool = &f->space->ctx.request_pool;
-	sys.mmap = no_mmap;
+	atomic_store(&memory, NO_MEMORY);
 	n = take_all(pool, taken, 0);
 	assert_int_equal(svm_fence_signal(start, 0), 0);
 	assert_int_equal(svm_prefetch_wait(started, -1, NULL, 0), -ENOMEM);
-	sys.mmap = svm_sys_real.mmap;
+	atomic_store(&memory, MEMORY_THERE);
 	while (n > 0)
 		svm_pool_put(pool, taken[--n]);
 	assert_int_equal(svm_prefetch_destroy(started), 0);
@@ -1466,17 +1468,6 @@ static void no_memory_to_evict(struct svm_fixture *f)
 
 /* The application drops pages that a device has, when there is no memory for the step that drops them there: they are not
  * seen again. */
-static sem_t refused;
-
-static int refused_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
-			void **ret_addr)
-{
-	int r = no_mmap(addr, size, prot, flags, fd, offset, ret_addr);
-
-	(void)sem_post(&refused);
-	return r;
-}
-
 /* Of the step, or already of the request for it. */
 static void drop_without_memory(struct svm_fixture *f, bool request)
 {
@@ -1495,25 +1486,26 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 	fake_reset();
 	fake.caps = caps_of[1];
 	sys = svm_sys_real;
+	sys.mmap = short_mmap;
 	svm_sys = &sys;
 	flow = open_plain(f, "dropped, without memory");
 	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
 	assert_int_equal(
 		svm_prefetch(f->space, map, 16u * PAGE, svm_device_location(flow.device), NULL), 0);
 	pool = request ? &f->space->ctx.request_pool : &f->space->ctx.transition_pool;
-	sys.mmap = no_mmap;
+	atomic_store(&memory, NO_MEMORY);
 	/* Each block has one, for news of what the application drops. */
 	n_blocks =
 		(unsigned int)(((uint64_t)map + 16u * PAGE - 1u) / BLOCK - (uint64_t)map / BLOCK) +
 		1u;
 	n = take_all(pool, taken, request ? n_blocks : 0);
-	sys.mmap = refused_mmap;
+	atomic_store(&memory, NO_MEMORY_TOLD);
 	assert_int_equal(madvise(map, 8u * PAGE, MADV_DONTNEED), 0);
 	assert_int_equal(madvise(map + 8u * PAGE, 8u * PAGE, MADV_DONTNEED), 0);
 	/* The news need no request; what they lead to needs a transition, and finds no memory for it. */
 	while (!request && sem_wait(&refused) < 0)
 		;
-	sys.mmap = svm_sys_real.mmap;
+	atomic_store(&memory, MEMORY_THERE);
 	while (n > 0)
 		svm_pool_put(pool, taken[--n]);
 	for (unsigned int p = 0; p < 16; p++) {
@@ -1681,7 +1673,7 @@ static void *end_shortage(void *arg)
 
 	while (sem_wait(&refused) < 0)
 		;
-	sys.mmap = svm_sys_real.mmap;
+	atomic_store(&memory, MEMORY_THERE);
 	while (shortage->n > 0)
 		svm_pool_put(shortage->pool, shortage->taken[--shortage->n]);
 	return NULL;
@@ -1697,14 +1689,15 @@ static void a_touch_without_memory_comes_again(struct svm_fixture *f)
 	assert_int_equal(sem_init(&refused, 0, 0), 0);
 	fake_reset();
 	sys = svm_sys_real;
+	sys.mmap = short_mmap;
 	svm_sys = &sys;
 	flow = open_plain(f, "touched, without memory");
 	write_by_cpu(&flow, 0);
 	prefetch(&flow, 0, svm_device_location(flow.device));
 	shortage.pool = &f->space->ctx.request_pool;
-	sys.mmap = no_mmap;
+	atomic_store(&memory, NO_MEMORY);
 	shortage.n = take_all(shortage.pool, taken, 0);
-	sys.mmap = refused_mmap;
+	atomic_store(&memory, NO_MEMORY_TOLD);
 	assert_int_equal(pthread_create(&thread, NULL, end_shortage, &shortage), 0);
 	read_by_cpu(&flow, 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
@@ -1752,6 +1745,7 @@ static void a_touch_of_what_the_host_holds_needs_no_request(struct svm_fixture *
 
 	fake_reset();
 	sys = svm_sys_real;
+	sys.mmap = short_mmap;
 	svm_sys = &sys;
 	flow = open_plain(f, "granted as it is");
 	step_touch(&flow);
@@ -1761,7 +1755,7 @@ static void a_touch_of_what_the_host_holds_needs_no_request(struct svm_fixture *
 		prefetch(&flow, b, svm_device_location(flow.device));
 	assert_int_equal(fixture_page(f, flow.block[0]).flags, SVM_PAGE_HOST);
 	pool = &f->space->ctx.request_pool;
-	sys.mmap = no_mmap;
+	atomic_store(&memory, NO_MEMORY);
 	n = take_all(pool, taken, 0);
 	for (unsigned int i = 0; i < sizeof(touched) / sizeof(touched[0]); i++) {
 		char *page = flow.block[0] + touched[i] * PAGE;
@@ -1776,7 +1770,7 @@ static void a_touch_of_what_the_host_holds_needs_no_request(struct svm_fixture *
 		if (unit + 16u * PAGE < flow.block[0] + BLOCK)
 			assert_false(fixture_page(f, unit + 16u * PAGE).flags & SVM_PAGE_CPU_READ);
 	}
-	sys.mmap = svm_sys_real.mmap;
+	atomic_store(&memory, MEMORY_THERE);
 	while (n > 0)
 		svm_pool_put(pool, taken[--n]);
 	assert_int_equal(flow.n_errors, 0);
