@@ -89,10 +89,11 @@ static uint8_t *end_addr(const struct svm_copy_end *end)
 }
 
 /* Past the caches, as a real engine copies: what is written whole need not be read before, and a block would only drive
- * out what others use. The C library's memcpy() does so from some MiB on, far more than a piece. */
+ * out what others use. The C library's memcpy() does so from some MiB on, far more than a piece. Not in builds for coverage
+ * (SVM_PLAIN_COPIES): each round of a loop is counted atomically there, and that waits for the stores. */
 static void copy_past_caches(uint8_t *dst, const uint8_t *src, uint64_t size)
 {
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(SVM_PLAIN_COPIES)
 	const __m128i *from = (const __m128i *)src;
 	__m128i *to = (__m128i *)dst;
 

@@ -21,7 +21,7 @@ LINES = 95.0
 # What they reach is reached by unit tests as well, and without optimisation they take minutes.
 NOT_HERE = {"random_coherence", "random_serving"}
 RANDOM_SECONDS = "20"
-OPTIONS = ["-Db_coverage=true", "-Dchecks=true", "-Dc_args=-fprofile-update=atomic", "--buildtype=debug",
+OPTIONS = ["-Db_coverage=true", "-Dchecks=true", "-Dc_args=-fprofile-update=atomic -DSVM_PLAIN_COPIES", "--buildtype=debug",
            "-Dexamples=false", "-Dtools=false"]
 
 
