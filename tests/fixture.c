@@ -84,7 +84,7 @@ unsigned int fixture_quick(void)
 
 unsigned int fixture_next_failure(unsigned int nth)
 {
-	return fixture_quick() == 2 ? 4 * nth + 2 : nth + 1;
+	return fixture_quick() == 2 ? 8 * nth + 2 : nth + 1;
 }
 
 static struct svm_sys slow_sys;

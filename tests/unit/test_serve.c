@@ -789,7 +789,7 @@ static struct flow open_plain(struct svm_fixture *f, const char *what)
 static void many_runs_in_one_block(struct svm_fixture *f)
 {
 	static const enum fake_op ops[] = { FAKE_COPY, FAKE_BIND };
-	unsigned int step = fixture_quick() == 2 ? 5 : 1;
+	unsigned int step = fixture_quick() == 2 ? 11 : 1;
 
 	for (unsigned int o = 0; o < 2; o++) {
 		for (unsigned int nth = 1; nth <= 12; nth += step) {
