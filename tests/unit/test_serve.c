@@ -1466,9 +1466,8 @@ static void no_memory_to_evict(struct svm_fixture *f)
 	fake_unplug();
 }
 
-/* The application drops pages that a device has, when there is no memory for the step that drops them there: they are not
- * seen again. */
-/* Of the step, or already of the request for it. */
+/* The application drops pages that a device has, when there is no memory for the step that drops them there, or already
+ * for the request for it: they are not seen again. */
 static void drop_without_memory(struct svm_fixture *f, bool request)
 {
 	static void *taken[N_TAKEN];
@@ -1477,6 +1476,7 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 	struct flow flow;
 	unsigned int n_blocks;
 	unsigned int n;
+	bool is_told;
 	char *map =
 		mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -1490,6 +1490,9 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 	svm_sys = &sys;
 	flow = open_plain(f, "dropped, without memory");
 	assert_int_equal(svm_register(f->space, map, 16u * PAGE, 0), 0);
+	is_told = svm_uffd_has_remove_events(&f->space->ctx.host.reg_uffd);
+	if (!is_told)
+		goto out;
 	assert_int_equal(
 		svm_prefetch(f->space, map, 16u * PAGE, svm_device_location(flow.device), NULL), 0);
 	pool = request ? &f->space->ctx.request_pool : &f->space->ctx.transition_pool;
@@ -1512,12 +1515,17 @@ static void drop_without_memory(struct svm_fixture *f, bool request)
 		assert_int_equal(cpu_read((uint64_t *)(void *)(map + p * PAGE), &value), 0);
 		assert_int_equal(value, 0);
 	}
+out:
 	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), 0);
 	assert_int_equal(munmap(map, 16u * PAGE), 0);
 	finish(&flow);
 	svm_sys = &svm_sys_real;
 	(void)sem_destroy(&refused);
 	fake_unplug();
+	if (!is_told) {
+		print_message("without UFFDIO_MOVE nobody hears of MADV_DONTNEED\n");
+		skip();
+	}
 }
 
 static void dropped_pages_go_when_there_is_memory(struct svm_fixture *f)
