@@ -412,7 +412,10 @@ static void without_a_trial_there_is_no_answer(void **state)
 	answer = sys->move_spins();
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(answer, -EAGAIN);
-	assert_true(sys->move_spins() >= 0);
+	/* A huge page is not to be had at each moment. */
+	for (unsigned int i = 0; i < 100 && answer < 0; i++)
+		answer = sys->move_spins();
+	assert_true(answer >= 0);
 }
 
 /* The process in which it is tried is gone, and nobody heard of it. */
