@@ -124,6 +124,9 @@ static int acquire(struct svm_device *device, const struct svm_access_range *ran
 
 	if (!ranges || n_ranges == 0 || (flags & ~SVM_ACQUIRE_TRY))
 		return -EINVAL;
+	/* A number that no array can have is refused before the array is read. */
+	if (n_ranges > SIZE_MAX / sizeof(struct svm_job_range))
+		return -EINVAL;
 	if (svm_device_is_lost(device) || atomic_load(&device->no_work))
 		return -ENODEV;
 	r = add_ranges(&acquire, ranges, n_ranges);

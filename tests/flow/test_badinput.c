@@ -803,15 +803,24 @@ static void acquire_calls(struct svm_fixture *fixture)
 	struct memory *f = begin(fixture);
 	struct svm_access_range good = { f->small, PAGE, SVM_ACCESS_READ, 0 };
 	struct svm_access_range range = good;
+	struct svm_access_range *last;
 	struct svm_access *access = UNTOUCHED;
 	struct svm_fence *fence = UNTOUCHED;
+	char *map =
+		mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
+	assert_ptr_not_equal(map, MAP_FAILED);
 	refused(f, EINVAL, svm_acquire(NULL, &good, 1, 0, &access, &fence));
 	refused(f, EINVAL, svm_acquire(f->fatal, NULL, 1, 0, &access, &fence));
 	refused(f, EINVAL, svm_acquire(f->fatal, &good, 0, 0, &access, &fence));
 	refused(f, EINVAL, svm_acquire(f->fatal, &good, 1, 2, &access, &fence));
 	refused(f, EINVAL, svm_acquire(f->fatal, &good, 1, 0, NULL, &fence));
-	refused(f, EINVAL, svm_acquire(f->fatal, &good, SIZE_MAX / 8, 0, &access, &fence));
+	/* Nothing is behind the first of so many. */
+	assert_int_equal(mprotect(map + PAGE, PAGE, PROT_NONE), 0);
+	last = (struct svm_access_range *)(void *)(map + PAGE) - 1;
+	*last = good;
+	refused(f, EINVAL, svm_acquire(f->fatal, last, SIZE_MAX / 8, 0, &access, &fence));
+	assert_int_equal(munmap(map, 2 * PAGE), 0);
 	range.access = 0;
 	refused(f, EINVAL, svm_acquire(f->fatal, &range, 1, 0, &access, &fence));
 	range.access = 3;
