@@ -1670,6 +1670,8 @@ static void news_of_no_fault_does_no_harm(struct svm_fixture *f)
 
 /* A touch for which there is no request comes again, until there is one. */
 struct shortage {
+	struct svm_fixture *f;
+	uint64_t n_faults; /* before the touch */
 	struct svm_pool *pool;
 	void **taken;
 	unsigned int n;
@@ -1679,6 +1681,11 @@ static void *end_shortage(void *arg)
 {
 	struct shortage *shortage = arg;
 
+	/* Not before the touch: others may ask for memory, too. */
+	while (fixture_stats(shortage->f).cpu_faults == shortage->n_faults)
+		(void)sched_yield();
+	while (sem_trywait(&refused) == 0)
+		;
 	while (sem_wait(&refused) < 0)
 		;
 	atomic_store(&memory, MEMORY_THERE);
@@ -1690,7 +1697,7 @@ static void *end_shortage(void *arg)
 static void a_touch_without_memory_comes_again(struct svm_fixture *f)
 {
 	static void *taken[N_TAKEN];
-	struct shortage shortage = { .taken = taken };
+	struct shortage shortage = { .f = f, .taken = taken };
 	struct flow flow;
 	pthread_t thread;
 
@@ -1705,6 +1712,7 @@ static void a_touch_without_memory_comes_again(struct svm_fixture *f)
 	shortage.pool = &f->space->ctx.request_pool;
 	atomic_store(&memory, NO_MEMORY);
 	shortage.n = take_all(shortage.pool, taken, 0);
+	shortage.n_faults = fixture_stats(f).cpu_faults;
 	atomic_store(&memory, NO_MEMORY_TOLD);
 	assert_int_equal(pthread_create(&thread, NULL, end_shortage, &shortage), 0);
 	read_by_cpu(&flow, 0);
