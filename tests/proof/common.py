@@ -10,10 +10,13 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 JOBS = int(os.environ.get("JOBS", "2"))
+# So many test programs run at a time, of all parts together: they wait a good deal, for devices and for each other.
+PROGRAMS = 2 * JOBS
 
 
 class ProofError(Exception):
@@ -52,25 +55,30 @@ def run_quietly(command, env=None, what=None):
     return done.stdout
 
 
+ONE_BUILDS = threading.Lock()
+
+
 def build(directory, options, compiler="gcc", targets=()):
     """A build directory, configured once and brought up to date; returns its path."""
     where = path(directory)
-    if not os.path.exists(os.path.join(where, "build.ninja")):
-        say(f"configuring {directory}")
-        run_quietly(["meson", "setup", directory, "-Dtests=enabled", *options], env={"CC": compiler},
-                    what=f"meson setup {directory}")
-    say(f"building {directory}")
-    run_quietly(["ninja", "-C", directory, "-j", str(JOBS), *targets], what=f"ninja -C {directory}")
+    with ONE_BUILDS:
+        if not os.path.exists(os.path.join(where, "build.ninja")):
+            say(f"configuring {directory}")
+            run_quietly(["meson", "setup", directory, "-Dtests=enabled", *options], env={"CC": compiler},
+                        what=f"meson setup {directory}")
+        say(f"building {directory}")
+        run_quietly(["ninja", "-C", directory, "-j", str(JOBS), *targets], what=f"ninja -C {directory}")
     return where
 
 
 class Test:
     """One entry of the tests that Meson knows."""
 
-    def __init__(self, entry):
+    def __init__(self, entry, where):
         self.name = entry["name"]
         self.suites = [suite.split(":")[-1] for suite in entry["suite"]]
-        self.command = entry["cmd"]
+        # Meson runs it in the build directory; what a launcher is to run has its name from there.
+        self.command = [os.path.join(where, word) if word.startswith("tests/") else word for word in entry["cmd"]]
         self.env = entry["env"]
         self.directory = entry["workdir"] or ROOT
         self.timeout = entry["timeout"]
@@ -83,9 +91,21 @@ class Test:
 def tests_of(where, suites):
     """The tests of these suites, that are programs of ours."""
     entries = json.loads(run_quietly(["meson", "introspect", "--tests", where]))
-    tests = [Test(entry) for entry in entries]
+    tests = [Test(entry, where) for entry in entries]
     return [test for test in tests
             if set(suites) & set(test.suites) and test.program().startswith(where)]
+
+
+def one_setting_each(tests):
+    """(tests, how many are left out): of a program that runs on emulated devices in many settings, the first."""
+    kept, seen = [], set()
+    for test in tests:
+        if " " in test.name:
+            if test.program() in seen:
+                continue
+            seen.add(test.program())
+        kept.append(test)
+    return kept, len(tests) - len(kept)
 
 
 # ---- Running tests ----------------------------------------------------------------------------
@@ -118,8 +138,16 @@ class Outcome:
         return self.output.decode("utf-8", "replace")
 
 
+RUNNING = threading.BoundedSemaphore(PROGRAMS)
+
+
 def run(test, timeout, env=None, prefix=(), stop_at_failure=False, command=None):
-    """Run a test in a process group of its own, of which nothing is left afterwards."""
+    """Run a test in a process group of its own, of which nothing is left afterwards. Waits until it is its turn."""
+    with RUNNING:
+        return run_now(test, timeout, env, prefix, stop_at_failure, command)
+
+
+def run_now(test, timeout, env, prefix, stop_at_failure, command):
     start = time.monotonic()
     with subprocess.Popen([*prefix, *(command or test.command)], cwd=test.directory,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -156,7 +184,7 @@ def run(test, timeout, env=None, prefix=(), stop_at_failure=False, command=None)
                    time.monotonic() - start, stopped)
 
 
-def in_parallel(function, items, jobs=JOBS):
+def in_parallel(function, items, jobs=PROGRAMS):
     """function of each item by so many threads; yields results as they come."""
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(function, item) for item in items]

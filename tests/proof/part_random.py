@@ -26,7 +26,7 @@ def figures():
         return seed, common.run(test, SECONDS + 300, env=env)
 
     sums, bad = [0, 0, 0, 0], []
-    for seed, outcome in common.in_parallel(run, seeds):
+    for seed, outcome in common.in_parallel(run, seeds, common.JOBS):
         done = DONE.search(outcome.text())
         if done:
             sums = [a + int(b) for a, b in zip(sums, done.groups())]
