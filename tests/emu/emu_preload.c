@@ -157,10 +157,11 @@ static enum closing closing(int fd)
 
 static void closed(enum closing c)
 {
-	if (c == CLOSING_OURS)
-		emu_fdobj_reap();
-	else if (c == CLOSING_DMABUF)
+	if (c == CLOSING_DMABUF)
 		emu_dmabuf_reap();
+	/* With any other, too: a process that had the last name of a thing may have ended since, and nobody tells. */
+	else if (emu.ready)
+		emu_fdobj_reap();
 }
 
 EMU_EXPORT int close(int fd)

@@ -89,6 +89,23 @@ static bool is_left_over(const struct flow_counts *before)
 	       now_there.children;
 }
 
+/* What the process has open, for who looks for a leak. */
+static void print_fds(void)
+{
+	for (int fd = 0; fd < 256; fd++) {
+		char path[32];
+		char name[128];
+		ssize_t n;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, name, sizeof(name) - 1u);
+		if (n < 0)
+			continue;
+		name[n] = '\0';
+		(void)fprintf(stderr, "fd %d: %s\n", fd, name);
+	}
+}
+
 static _Noreturn void run_child(const struct flow_order *order)
 {
 	struct flow_counts before;
@@ -112,6 +129,7 @@ static _Noreturn void run_child(const struct flow_order *order)
 			       (int)after.fds - (int)before.fds,
 			       (int)after.threads - (int)before.threads, after.children);
 		(void)fprintf(stderr, "FAILED: seed %" PRIu64 ": %s\n", order->seed, report->text);
+		print_fds();
 		exit(1);
 	}
 	exit(0);

@@ -303,6 +303,31 @@ static void nothing_stays_after_close(void **state)
 	}
 }
 
+/* A child that has the file, too, is the last to close it, by its end. */
+static void nothing_stays_after_the_end_of_a_child(void **state)
+{
+	int before = count_fds();
+	int fd = t_open(0);
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	(void)state;
+	t_ok(pipe2(ends, O_CLOEXEC));
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		(void)!read(ends[0], &byte, 1);
+		_exit(0);
+	}
+	t_ok(close(ends[0]));
+	t_ok(close(fd));
+	assert_int_equal(write(ends[1], "", 1), 1);
+	assert_int_equal(child_status(pid), 0);
+	t_ok(close(ends[1]));
+	assert_int_equal(count_fds(), before);
+}
+
 static void the_nth_ioctl_fails_once(void **state)
 {
 	struct emu_drm_get_cap cap = { .capability = EMU_DRM_CAP_SYNCOBJ };
@@ -351,6 +376,7 @@ int main(void)
 		cmocka_unit_test(fork_leaves_both_sides_working),
 		cmocka_unit_test(sync_file_wakes_poll_epoll_and_io_uring),
 		cmocka_unit_test(nothing_stays_after_close),
+		cmocka_unit_test(nothing_stays_after_the_end_of_a_child),
 		cmocka_unit_test(the_nth_ioctl_fails_once),
 		cmocka_unit_test(wedged_device_can_be_closed),
 	};
