@@ -169,7 +169,7 @@ int svm_uffd_open(struct svm_uffd *uffd, uint32_t flags, const struct svm_log *l
 	if ((features & SVM_UFFD_FEATURE_MOVE) && svm_sys->move_spins() != 0) {
 		svm_info(
 			log,
-			"userfaultfd: UFFDIO_MOVE of this kernel can spin for ever, doing without");
+			"userfaultfd: UFFDIO_MOVE of this kernel may spin for ever, doing without");
 		features = choose_features(available, flags | SVM_UFFD_NO_MOVE);
 	}
 	fd = open_fd(flags, &kernel_faults);

@@ -470,6 +470,7 @@ static void device_free(struct svm_soft_device *dev)
 	close_fd(&dev->fault_fd);
 	close_fd(&dev->sync_fd);
 	close_fd(&dev->life_fd);
+	/* Whole mappings, which can always be taken away. */
 	if (dev->memory)
 		(void)munmap(dev->memory, dev->options.memory);
 	if (dev->ctl)

@@ -139,7 +139,8 @@ static void send_home(uint64_t addr)
 		return;
 	forget(chunk);
 	mmu.chunks[chunk].has_table = move_table(addr, home_of(chunk)) == 0;
-	/* It may have taken away what was there before it found that it cannot. */
+	/* It may have taken away what was there before it found that it cannot. Where this fails as well, the next table that
+	 * comes replaces whatever is there. */
 	if (!mmu.chunks[chunk].has_table)
 		(void)map_nothing(home_of(chunk), SVM_BLOCK_SIZE);
 }
