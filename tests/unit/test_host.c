@@ -2482,58 +2482,60 @@ static void waiter_lives_through_conversion(void **state)
 	end_rig(&rig);
 }
 
-/* The program touches the block between the mapping and its registration. */
-static struct rig *gap_rig;
+/* The program touches the block between the mapping and its registration, which then fails or not. */
+static struct {
+	struct rig *rig;
+	int result;
+} gap;
 
 static int register_after_touch(int fd, unsigned long request, void *arg)
 {
 	if (request == UFFDIO_REGISTER) {
-		/* Valid, changed; not valid, written; not valid, read. */
-		*user_at(gap_rig, 1) = 'v';
-		*user_at(gap_rig, 20) = 'n';
-		if (*user_at(gap_rig, 30) != 0)
+		/* Valid, changed; not valid, written, with a stale page in the stash and without; not valid, read. */
+		*user_at(gap.rig, 1) = 'v';
+		*user_at(gap.rig, 20) = 'n';
+		*user_at(gap.rig, 300) = 'm';
+		if (*user_at(gap.rig, 30) != 0)
 			return -EPROTO;
 		fake_sys.ioctl = fake_ioctl;
+		if (gap.result < 0)
+			return gap.result;
 	}
 	return fake_ioctl(fd, request, arg);
 }
 
-/* ... which then fails. */
-static int refused_after_touch(int fd, unsigned long request, void *arg)
+/* Pages 0 to 2 are valid, the stash has 40. */
+static void convert_under_touches(struct rig *rig, int result, struct svm_mask *ret_born)
 {
-	if (request == UFFDIO_REGISTER) {
-		*user_at(gap_rig, 1) = 'v';
-		*user_at(gap_rig, 20) = 'n';
-		*user_at(gap_rig, 300) = 'm';
-		if (*user_at(gap_rig, 30) != 0)
-			return -EPROTO;
-		fake_sys.ioctl = fake_ioctl;
-		return -ENOMEM;
-	}
-	return fake_ioctl(fd, request, arg);
+	struct svm_mask valid = some_pages(0, 3);
+
+	populate(rig, some_pages(0, 40), false);
+	for (unsigned int p = 0; p < 40; p++)
+		fill_page(lib_at(rig, p), p);
+	gap.rig = rig;
+	gap.result = result;
+	fake_sys.ioctl = register_after_touch;
+	assert_int_equal(svm_host_convert(&rig->host, &rig->block, &valid, ret_born), result);
+	assert_true(svm_mask_test(ret_born, 20) && svm_mask_test(ret_born, 300));
+	assert_true(svm_mask_test(&rig->block.back, 20) && svm_mask_test(&rig->block.back, 300));
+	assert_int_equal(*lib_at(rig, 1), 'v');
+	assert_int_equal(*lib_at(rig, 20), 'n');
+	assert_int_equal(lib_at(rig, 20)[1], 0);
+	assert_int_equal(*lib_at(rig, 300), 'm');
 }
 
 static void touches_during_conversion_are_kept(void **state)
 {
-	struct svm_mask valid = some_pages(0, 3);
 	struct svm_mask born;
 	struct rig rig;
 
 	start_rig(&rig, state);
 	lock(&rig);
-	populate(&rig, some_pages(0, 40), false);
-	for (unsigned int p = 0; p < 40; p++)
-		fill_page(lib_at(&rig, p), p);
-	gap_rig = &rig;
-	fake_sys.ioctl = register_after_touch;
-	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), 0);
+	convert_under_touches(&rig, 0, &born);
 	assert_true(svm_mask_empty(&rig.block.cpu));
-	assert_int_equal(svm_mask_count(&rig.block.back), 5);
-	assert_true(svm_mask_test(&rig.block.back, 20));
+	assert_int_equal(svm_mask_count(&born), 3);
+	assert_int_equal(svm_mask_count(&rig.block.back), 6);
 	assert_true(svm_mask_test(&rig.block.back, 30));
-	assert_int_equal(*lib_at(&rig, 1), 'v');
-	assert_int_equal(*lib_at(&rig, 20), 'n');
-	assert_int_equal(lib_at(&rig, 20)[1], 0);
 	assert_true(page_is_zero(lib_at(&rig, 30)));
 	unlock(&rig);
 	/* Trapped again. */
@@ -2547,27 +2549,15 @@ static void touches_during_conversion_are_kept(void **state)
 
 static void touches_during_a_failed_conversion_are_kept(void **state)
 {
-	struct svm_mask valid = some_pages(0, 3);
 	struct svm_mask born;
 	struct rig rig;
 
 	start_rig(&rig, state);
 	lock(&rig);
-	populate(&rig, some_pages(0, 40), false);
-	for (unsigned int p = 0; p < 40; p++)
-		fill_page(lib_at(&rig, p), p);
-	gap_rig = &rig;
-	fake_sys.ioctl = refused_after_touch;
-	assert_int_equal(svm_host_convert(&rig.host, &rig.block, &valid, &born), -ENOMEM);
+	convert_under_touches(&rig, -ENOMEM, &born);
 	assert_int_equal(rig.block.kind, SVM_HOST_PRIVATE);
 	assert_int_equal(svm_mask_count(&born), 2);
-	assert_true(svm_mask_test(&born, 20) && svm_mask_test(&born, 300));
 	assert_int_equal(svm_mask_count(&rig.block.back), 41);
-	assert_true(svm_mask_test(&rig.block.back, 300));
-	assert_int_equal(*lib_at(&rig, 1), 'v');
-	assert_int_equal(*lib_at(&rig, 20), 'n');
-	assert_int_equal(lib_at(&rig, 20)[1], 0);
-	assert_int_equal(*lib_at(&rig, 300), 'm');
 	grant(&rig, born, true);
 	unlock(&rig);
 	assert_int_equal(*user_at(&rig, 20), 'n');
