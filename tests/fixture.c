@@ -155,8 +155,8 @@ static void check_service(const char *what)
 		{ (void *)rest, sizeof(rest) - 1 },
 	};
 
-	/* The end of an emulated queue is the end of a thread, for which glibc frees. */
-	if (svm_service_depth == 0 || (emu_ctl_in_ioctl && emu_ctl_in_ioctl()))
+	/* The end of an emulated queue is the end of a thread, for which glibc frees; by an ioctl or a close. */
+	if (svm_service_depth == 0 || (emu_ctl_at_work && emu_ctl_at_work()))
 		return;
 	svm_service_depth = 0;
 	(void)!writev(STDERR_FILENO, line, 2);

@@ -22,8 +22,8 @@ EMU_CTL uint64_t emu_ctl_ioctls(int device, int nr);
 /* The most jobs of one engine queue that were unfinished at a time. */
 EMU_CTL uint64_t emu_ctl_most_jobs(int device);
 EMU_CTL uint64_t emu_ctl_strict_count(void);
-/* The calling thread is in one of the emulator's ioctls: what it does there is the kernel's doing. */
-EMU_CTL bool emu_ctl_in_ioctl(void);
+/* The calling thread is in an ioctl or a close that the emulator does: what it does there is the kernel's doing. */
+EMU_CTL bool emu_ctl_at_work(void);
 /* What the MMU notifier says when pages go in a way that the emulator cannot see. */
 EMU_CTL void emu_invalidate(uint64_t start, uint64_t size);
 

@@ -137,6 +137,9 @@ EMU_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
 	return do_openat(dirfd, path, flags | O_LARGEFILE, 0);
 }
 
+/* The calling thread does what a kernel would do. */
+static __thread unsigned at_work;
+
 /* ---- close and its like: the last name of a thing may go ---- */
 
 enum closing { CLOSING_OTHER, CLOSING_OURS, CLOSING_DMABUF };
@@ -157,11 +160,13 @@ static enum closing closing(int fd)
 
 static void closed(enum closing c)
 {
+	at_work++;
 	if (c == CLOSING_DMABUF)
 		emu_dmabuf_reap();
 	/* With any other, too: a process that had the last name of a thing may have ended since, and nobody tells. */
 	else if (emu.ready)
 		emu_fdobj_reap();
+	at_work--;
 }
 
 EMU_EXPORT int close(int fd)
@@ -287,15 +292,13 @@ static bool uffd_of_interest(unsigned long cmd)
 	}
 }
 
-static __thread unsigned in_ioctl;
-
 static bool ioctl_of_device(int fd, unsigned long cmd, unsigned long arg, int *ret)
 {
 	bool ours;
 
-	in_ioctl++;
+	at_work++;
 	ours = emu_ioctl(fd, cmd, arg, ret);
-	in_ioctl--;
+	at_work--;
 	return ours;
 }
 
@@ -772,9 +775,9 @@ EMU_EXPORT uint64_t emu_ctl_ioctls(int device, int nr)
 	return nr < 0 ? atomic_load(&d->n_ioctls) : atomic_load(&d->n_by_nr[nr & 255]);
 }
 
-EMU_EXPORT bool emu_ctl_in_ioctl(void)
+EMU_EXPORT bool emu_ctl_at_work(void)
 {
-	return in_ioctl;
+	return at_work > 0;
 }
 
 EMU_EXPORT uint64_t emu_ctl_most_jobs(int device)
