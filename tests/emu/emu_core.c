@@ -323,14 +323,24 @@ static int injected(struct emu_device *dev, unsigned nr)
 	return 0;
 }
 
+void emu_device_ends(struct emu_device *dev, _Atomic bool *how, bool on)
+{
+	_Atomic bool *other = how == &dev->wedged ? &dev->unplugged : &dev->wedged;
+
+	if (atomic_load(how) == on)
+		return;
+	emu_bus_cut(&dev->bus, on || atomic_load(other));
+	atomic_store(how, on);
+}
+
 static int gate(struct emu_device *dev)
 {
 	uint64_t n = atomic_fetch_add(&dev->n_ioctls, 1) + 1;
 
 	if (dev->wedge_at && n >= dev->wedge_at)
-		atomic_store(&dev->wedged, true);
+		emu_device_ends(dev, &dev->wedged, true);
 	if (dev->unplug_at && n >= dev->unplug_at)
-		atomic_store(&dev->unplugged, true);
+		emu_device_ends(dev, &dev->unplugged, true);
 	if (dev->driver->gate) {
 		int r = dev->driver->gate(dev);
 
@@ -496,6 +506,8 @@ static void fork_child(void)
 	emu_mem_fork_child();
 	emu_notify_fork_child();
 	emu_engine_fork_child();
+	for (int i = 0; i < emu.n_devices; i++)
+		emu_bus_init(&emu.devices[i].bus);
 	emu_list_for_each(n, &emu.fds)
 	{
 		struct emu_fdobj *o = emu_list_entry(n, struct emu_fdobj, link);
@@ -580,6 +592,7 @@ static int add_device(const char *name, size_t n)
 	dev->card_minor = (unsigned)emu.n_devices;
 	dev->render_minor = 128 + (unsigned)emu.n_devices;
 	dev->next_offset = 0x100000000ull;
+	emu_bus_init(&dev->bus);
 	emu_list_init(&dev->bos);
 	device_options(dev);
 	emu.n_devices++;

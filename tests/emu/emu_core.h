@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "emu_pt.h"
 #include "emu_util.h"
 
 enum emu_strictness { EMU_STRICT_OFF, EMU_STRICT_REPORT, EMU_STRICT_ABORT };
@@ -114,10 +115,11 @@ struct emu_device {
 	const struct emu_driver *driver;
 	int index;
 	unsigned card_minor, render_minor;
-	unsigned kernel; /* major << 8 | minor */
-	unsigned mode;	 /* of the render node */
-	char name[16];	 /* of the driver, as it says */
-	_Atomic bool wedged, unplugged;
+	unsigned kernel;		/* major << 8 | minor */
+	unsigned mode;			/* of the render node */
+	char name[16];			/* of the driver, as it says */
+	_Atomic bool wedged, unplugged; /* emu_device_ends() */
+	struct emu_bus bus;
 	bool uffd_waits;
 	uint64_t next_offset;
 	struct emu_list bos; /* those with an mmap offset */
@@ -160,6 +162,11 @@ void emu_unlock(void);
 
 /* Opens a node by its path below /dev/dri, e.g. "renderD128"; -ENOENT when it is not one. */
 int emu_node_open(const char *name, int flags);
+/*
+ * A device is wedged or unplugged, which *how says, or is not any more. Before anybody is told it stops touching memory:
+ * that is what drivers owe (Documentation/gpu/drm-uapi.rst, "Driver prerequisites" of device wedging).
+ */
+void emu_device_ends(struct emu_device *dev, _Atomic bool *how, bool on);
 struct emu_device *emu_node_find(const char *name, bool *ret_render, unsigned *ret_minor);
 
 /* Any ioctl of the program. False: not an fd of the emulator's. */

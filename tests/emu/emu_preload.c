@@ -760,12 +760,12 @@ EMU_EXPORT void emu_ctl_fail(int device, uint64_t nth, int err, unsigned nr)
 
 EMU_EXPORT void emu_ctl_wedge(int device, bool on)
 {
-	atomic_store(&emu.devices[device].wedged, on);
+	emu_device_ends(&emu.devices[device], &emu.devices[device].wedged, on);
 }
 
 EMU_EXPORT void emu_ctl_unplug(int device, bool on)
 {
-	atomic_store(&emu.devices[device].unplugged, on);
+	emu_device_ends(&emu.devices[device], &emu.devices[device].unplugged, on);
 }
 
 EMU_EXPORT uint64_t emu_ctl_ioctls(int device, int nr)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "emu_alloc.h"
 #include "emu_gem.h"
@@ -13,6 +14,8 @@
 
 /* A fault that is resolved again and again without progress is not. */
 #define MAX_TRIES 256
+/* How long the end of a device waits for an access that hangs in the program's memory. */
+#define CUT_SECONDS 1
 
 struct span {
 	struct emu_node node;
@@ -24,9 +27,36 @@ static struct span *span_of(struct emu_node *n)
 	return emu_container_of(n, struct span, node);
 }
 
-void emu_pt_init(struct emu_pt *pt, bool scratch)
+void emu_bus_init(struct emu_bus *bus)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	/* Copies follow each other without a gap. */
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&bus->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
+void emu_bus_cut(struct emu_bus *bus, bool cut)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_sec += CUT_SECONDS;
+	if (pthread_rwlock_timedwrlock(&bus->lock, &ts) != 0) {
+		emu_log(EMU_REPORT,
+			"a device ended while an access of it waits for a page of the program");
+		return;
+	}
+	bus->cut = cut;
+	pthread_rwlock_unlock(&bus->lock);
+}
+
+void emu_pt_init(struct emu_pt *pt, struct emu_bus *bus, bool scratch)
 {
 	pthread_rwlock_init(&pt->lock, NULL);
+	pt->bus = bus;
 	pt->spans = (struct emu_tree){ 0 };
 	pt->scratch = scratch;
 }
@@ -160,7 +190,7 @@ static int touch(const struct emu_pte *pte, char *buf, size_t n, bool write)
 	return -EFAULT;
 }
 
-/* One piece: as far as one span goes. 0 with *ret_done > 0, or -EFAULT. LOCKING: read lock. */
+/* One piece: as far as one span goes. 0 with *ret_done > 0, or -EFAULT. LOCKING: read locks. */
 static int access_piece(struct emu_pt *pt, uint64_t va, char *buf, size_t size, bool write,
 			size_t *ret_done)
 {
@@ -191,9 +221,13 @@ int emu_pt_access(struct emu_pt *pt, uint64_t va, void *buf, size_t size, bool w
 		size_t done = 0;
 		int r;
 
+		pthread_rwlock_rdlock(&pt->bus->lock);
 		pthread_rwlock_rdlock(&pt->lock);
-		r = access_piece(pt, va, p, size, write, &done);
+		r = pt->bus->cut ? -ECANCELED : access_piece(pt, va, p, size, write, &done);
 		pthread_rwlock_unlock(&pt->lock);
+		pthread_rwlock_unlock(&pt->bus->lock);
+		if (r == -ECANCELED)
+			return r;
 		if (r < 0) {
 			if (fault && tries++ < MAX_TRIES && fault(ctx, va, write) == 0)
 				continue;

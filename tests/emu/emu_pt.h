@@ -25,13 +25,24 @@ struct emu_pte {
 	bool readonly;
 };
 
+/* A device's way to memory. Held for reading by an engine while it touches any. */
+struct emu_bus {
+	pthread_rwlock_t lock;
+	bool cut;
+};
+
 struct emu_pt {
 	pthread_rwlock_t lock;
+	struct emu_bus *bus;
 	struct emu_tree spans;
 	bool scratch; /* what is not mapped reads zero and takes writes */
 };
 
-void emu_pt_init(struct emu_pt *pt, bool scratch);
+void emu_bus_init(struct emu_bus *bus);
+/* A device ends: when this has returned, no engine of it touches memory any more. */
+void emu_bus_cut(struct emu_bus *bus, bool cut);
+
+void emu_pt_init(struct emu_pt *pt, struct emu_bus *bus, bool scratch);
 void emu_pt_finish(struct emu_pt *pt);
 /* Replaces whatever was there. 0 or -ENOMEM. */
 int emu_pt_map(struct emu_pt *pt, uint64_t va, uint64_t size, const struct emu_pte *pte);
@@ -52,7 +63,8 @@ bool emu_pt_lookup(struct emu_pt *pt, uint64_t va, struct emu_pte *ret_pte, uint
 typedef int emu_pt_fault_fn(void *ctx, uint64_t va, bool write);
 
 /*
- * One engine access. 0, or -EFAULT with the address in *ret_bad (and a part of the bytes done).
+ * One engine access. 0, -EFAULT with the address in *ret_bad (and a part of the bytes done), or -ECANCELED: the bus
+ * is cut.
  */
 int emu_pt_access(struct emu_pt *pt, uint64_t va, void *buf, size_t size, bool write,
 		  emu_pt_fault_fn *fault, void *ctx, uint64_t *ret_bad);

@@ -98,7 +98,7 @@ static int vm_new(struct emu_device *dev, uint32_t flags, struct emu_xe_vm **ret
 	vm->mode = mode_of(flags);
 	emu_list_init(&vm->pending);
 	pthread_rwlock_init(&vm->lock, NULL);
-	emu_pt_init(&vm->pt, flags & EMU_XE_VM_SCRATCH);
+	emu_pt_init(&vm->pt, &dev->bus, flags & EMU_XE_VM_SCRATCH);
 	r = emu_queue_init(&vm->bindq);
 	if (r < 0)
 		goto err_free;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -308,6 +309,33 @@ static void userptr_follows_the_cpu_page_table(void **state)
 	each_mode(vanished);
 }
 
+/* Nobody is told of the end of a device while one of its engines still writes. */
+static void ended_device_writes_no_more(void **state)
+{
+	const size_t size = 64 * MIB;
+	volatile unsigned char *host =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct t_gpu g;
+
+	(void)state;
+	assert_true(host != MAP_FAILED);
+	t_gpu_open(&g, 0, 0);
+	t_ok(bind_wait(&g, t_bind_user(g.vm, (void *)host, VA, size, g.d.wb)));
+	t_batch_fill(&g, VA, size, 0xab);
+	t_ok(t_submit(&g));
+	while (host[0] != 0xab)
+		(void)sched_yield();
+	emu_ctl_wedge(0, true);
+	memset((void *)host, 0x11, size);
+	t_ok(munmap(g.batch, 64 * KIB));
+	t_ok(close(g.fd));
+	emu_ctl_wedge(0, false);
+	for (size_t i = 0; i < size; i++)
+		if (host[i] != 0x11)
+			fail_msg("byte %zu was written after the end", i);
+	t_ok(munmap((void *)host, size));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +351,7 @@ int main(void)
 		cmocka_unit_test(syncobj_eventfd_fires_at_completion),
 		cmocka_unit_test(vm_faults_are_reported),
 		cmocka_unit_test(userptr_follows_the_cpu_page_table),
+		cmocka_unit_test(ended_device_writes_no_more),
 	};
 
 	return T_MAIN(tests);
