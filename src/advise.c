@@ -86,6 +86,18 @@ static bool has_registered(const struct svm_ctx *ctx, uint64_t start, uint64_t e
 	return false;
 }
 
+/* LOCKING: tree. The CPU's mapping of the span can be made read-only, so that a device may have a copy. Not of shared memory
+ * before Linux 6.4; what becomes shared later is not known here. */
+static bool cpu_can_share(const struct svm_ctx *ctx, uint64_t start, uint64_t end)
+{
+	if (svm_uffd_has_continue_wp(&ctx->host.uffd))
+		return true;
+	for (const struct svm_range *r = svm_range_find(ctx, start); r; r = svm_range_next(r, end))
+		if (r->alloc->kind == SVM_HOST_SHARED)
+			return false;
+	return true;
+}
+
 /* LOCKING: tree. An earlier hint on the span that goes before this kind (contract: migration, read mostly, preferred
  * location, accessed by). */
 static bool is_overridden(const struct svm_ctx *ctx, uint32_t kind, uint64_t start, uint64_t end)
@@ -143,8 +155,9 @@ static struct svm_outcome outcome_of(const struct svm_ctx *ctx, const struct svm
 	case SVM_ADVICE_READ_MOSTLY:
 		if (!advice->value)
 			return effective;
-		return all_have(ctx, SVM_CAP_READ_ONLY) ? effective
-							: degraded(SVM_REASON_NO_READ_ONLY_MAPS);
+		return all_have(ctx, SVM_CAP_READ_ONLY) && cpu_can_share(ctx, start, end)
+			       ? effective
+			       : degraded(SVM_REASON_NO_READ_ONLY_MAPS);
 	case SVM_ADVICE_ATOMICS:
 		if (advice->value == SVM_ATOMICS_DEVICE && !all_have(ctx, SVM_CAP_ATOMICS))
 			return degraded(SVM_REASON_NO_DEVICE_ATOMICS);

@@ -100,7 +100,8 @@ int svm_unpin(struct svm_space *space, void *addr, uint64_t size, struct svm_loc
 /*
  * Make the span present and mapped for the CPU, and keep it so until svm_host_release(): system calls
  * can then use it even where the kernel serves no faults of its own (SVM_SPACE_CAP_KERNEL_FAULTS
- * absent). access is an enum svm_access_mode. Counts, as svm_pin() does. Blocks.
+ * absent), or does not wait where it needs to (Linux 6.1: registering a buffer with io_uring). access is an enum
+ * svm_access_mode. Counts, as svm_pin() does. Blocks.
  *
  * Errors: span errors; -EINVAL; -EBUSY (SVM_HOST_TRY, or pinned on a device); -ENOMEM; -EIO; -ECHILD.
  */

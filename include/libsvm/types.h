@@ -48,7 +48,8 @@ enum svm_outcome_status {
 
 enum svm_outcome_reason {
 	SVM_REASON_NONE = 0,
-	SVM_REASON_NO_READ_ONLY_MAPS = 1, /* a device can neither trap nor be write-protected */
+	SVM_REASON_NO_READ_ONLY_MAPS =
+		1, /* a device, or the CPU (shared memory before Linux 6.4), can neither trap nor be write-protected */
 	SVM_REASON_NOT_REACHABLE = 2,	  /* a device cannot reach host memory in place */
 	SVM_REASON_NO_DEVICE_ATOMICS = 3, /* a device has no atomics on that memory */
 	SVM_REASON_NO_SUCH_DEVICE = 4,	  /* not open in this space */
