@@ -771,6 +771,19 @@ struct svm_space *fixture_space(struct svm_fixture *f, const struct svm_space_op
 	return f->space;
 }
 
+bool fixture_space_has(struct svm_fixture *f, uint32_t caps)
+{
+	struct svm_space_info info = { .size = sizeof(info) };
+
+	assert_int_equal(svm_space_query(f->space, &info), 0);
+	return (info.caps & caps) == caps;
+}
+
+int fixture_loss_signal(struct svm_fixture *f)
+{
+	return fixture_space_has(f, SVM_SPACE_CAP_POISON) ? SIGBUS : SIGSEGV;
+}
+
 void fixture_space_end(struct svm_fixture *f)
 {
 	struct svm_space *space = f->space;
@@ -878,6 +891,13 @@ bool fixture_has(struct svm_device *device, uint32_t caps)
 
 	assert_int_equal(svm_device_query(device, &info), 0);
 	return (info.caps & caps) == caps;
+}
+
+bool fixture_duplicates(struct svm_fixture *f, struct svm_device *device, const void *addr)
+{
+	return fixture_has(device, SVM_CAP_READ_ONLY) &&
+	       (!(fixture_page(f, addr).flags & SVM_PAGE_SHARED) ||
+		fixture_space_has(f, SVM_SPACE_CAP_SHARED_READ_ONLY));
 }
 
 void fixture_need(struct svm_device *device, uint32_t caps, const char *what)
@@ -1239,6 +1259,11 @@ static void run_body(void **state)
 	const struct instance *instance =
 		(const struct instance *)(f->test - offsetof(struct instance, name));
 
+	/* Before the test has anything that a skip would leave behind. */
+	if (f->variant->loop == SVM_LOOP_IO_URING) {
+		fixture_space(f, NULL);
+		fixture_space_end(f);
+	}
 	if (!fixture_soft()) {
 		const char *why = NULL;
 

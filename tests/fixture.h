@@ -132,6 +132,10 @@ unsigned int fixture_slower(void);
 unsigned int fixture_quick(void);
 /* The call to fail after the nth: the next one, or in a run with SVM_TEST_QUICK=2 one further and further on. */
 unsigned int fixture_next_failure(unsigned int nth);
+/* Has the space all of SVM_SPACE_CAP_*? */
+bool fixture_space_has(struct svm_fixture *f, uint32_t caps);
+/* What a touch of a lost page raises. */
+int fixture_loss_signal(struct svm_fixture *f);
 /* Until the test ends the library's clock goes fixture_slower() times slower: for what the library does only where things
  * follow each other within a set time, which they do not on such a machine. Before the space is created. */
 void fixture_slow_clock(void);
@@ -149,6 +153,8 @@ struct svm_device *fixture_open(struct svm_fixture *f, const char *name);
 /* f->device with more options, as "memory=4M:engines=2" (those given replace the name's own). */
 struct svm_device *fixture_open_with(struct svm_fixture *f, const char *more);
 bool fixture_has(struct svm_device *device, uint32_t caps);
+/* Can a page be on the device and on the host at a time? */
+bool fixture_duplicates(struct svm_fixture *f, struct svm_device *device, const void *addr);
 /* Skip the test unless the device has them; what says what they are. */
 void fixture_need(struct svm_device *device, uint32_t caps, const char *what);
 /* Have the device die, and the library notice. Its memory is gone. A soft device is killed, an emulated one wedged. */

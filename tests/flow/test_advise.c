@@ -392,7 +392,7 @@ static void contract_3_2_forbidden_migration_goes_first(struct svm_fixture *f)
 	assert_int_equal(query(f, p, BLOCK).read_mostly_all, 1);
 	assert_int_equal(svm_prefetch(f->space, p, BLOCK, svm_device_location(device), &result), 0);
 	assert_int_equal(result.bytes_moved, BLOCK);
-	fixture_assert_at(f, p, BLOCK, bit_of(device), fixture_has(device, SVM_CAP_READ_ONLY));
+	fixture_assert_at(f, p, BLOCK, bit_of(device), fixture_duplicates(f, device, p));
 	fixture_check_on(f, device, p, BLOCK, 1);
 	fixture_check(p, BLOCK, 1);
 }
@@ -414,7 +414,7 @@ static void contract_3_2_read_mostly_before_preferred(struct svm_fixture *f)
 	assert_int_equal(outcome.status, SVM_DEGRADED);
 	assert_int_equal(outcome.reason, SVM_REASON_OVERRIDDEN);
 	fixture_check_on(f, device, p, BLOCK, 1);
-	if (fixture_has(device, SVM_CAP_READ_ONLY))
+	if (fixture_duplicates(f, device, p))
 		fixture_assert_at(f, p, BLOCK, bit_of(device), true);
 	/* A write is no business of read mostly: the preferred location counts again, as it does afterwards. */
 	fixture_fill(p, BLOCK, 2);
@@ -827,9 +827,9 @@ static void contract_3_5_read_mostly_duplicates_and_collapses(struct svm_fixture
 	fixture_space(f, NULL);
 	one = fixture_open(f, f->device);
 	two = fixture_open(f, f->device);
-	copies = fixture_has(one, SVM_CAP_READ_ONLY);
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill(p, BLOCK, 1);
+	copies = fixture_duplicates(f, one, p);
 	outcome = advise(f, p, BLOCK, with_value(SVM_ADVICE_READ_MOSTLY, 1));
 	assert_int_equal(outcome.status, copies ? SVM_EFFECTIVE : SVM_DEGRADED);
 	assert_int_equal(outcome.reason, copies ? SVM_REASON_NONE : SVM_REASON_NO_READ_ONLY_MAPS);

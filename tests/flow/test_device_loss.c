@@ -83,15 +83,6 @@ static void await_loss(struct victim *v)
 	} while (!info.is_lost);
 }
 
-/* What a touch of a lost page raises. */
-static int loss_signal(struct svm_fixture *f)
-{
-	struct svm_space_info info = { .size = sizeof(info) };
-
-	assert_int_equal(svm_space_query(f->space, &info), 0);
-	return info.caps & SVM_SPACE_CAP_POISON ? SIGBUS : SIGSEGV;
-}
-
 /* Each page has the bytes of one of the patterns, whole, or is lost; residency tells the same. Returns how many
  * are lost. */
 static uint64_t count_lost(struct svm_fixture *f, uint8_t *data, uint64_t size, uint64_t pattern,
@@ -108,7 +99,7 @@ static uint64_t count_lost(struct svm_fixture *f, uint8_t *data, uint64_t size, 
 
 		page = fixture_page(f, data + at);
 		if (signal) {
-			assert_int_equal(signal, loss_signal(f));
+			assert_int_equal(signal, fixture_loss_signal(f));
 			assert_true(page.flags & SVM_PAGE_POISONED);
 			assert_int_equal(page.devices, 0);
 			assert_false(page.flags & SVM_PAGE_HOST);
@@ -521,7 +512,7 @@ static void while_the_cpu_waits(struct svm_fixture *f)
 			sched_yield();
 		strike(&v, death);
 		assert_int_equal(pthread_join(thread, NULL), 0);
-		assert_int_equal(waiter.signal, loss_signal(f));
+		assert_int_equal(waiter.signal, fixture_loss_signal(f));
 		assert_int_equal(svm_release(access, NULL), 0);
 		assert_dead(&v);
 		assert_int_equal(svm_device_close(v.device), 0);
@@ -655,7 +646,7 @@ static void registered_memory(struct svm_fixture *f)
 			int signal = touch_read(data + at, &byte);
 
 			if (at < 2 * MIB)
-				assert_int_equal(signal, loss_signal(f));
+				assert_int_equal(signal, fixture_loss_signal(f));
 			else
 				assert_int_equal(signal, 0);
 			if (signal == 0)

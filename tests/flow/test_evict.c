@@ -330,7 +330,7 @@ static void duplicates_go_without_a_copy(struct svm_fixture *f)
 				 0);
 		assert_int_equal(svm_release(access, NULL), 0);
 	}
-	if (fixture_has(device, SVM_CAP_READ_ONLY))
+	if (fixture_duplicates(f, device, p))
 		assert_int_equal(fixture_stats(f).bytes_device_to_host,
 				 before.bytes_device_to_host);
 	else

@@ -465,9 +465,9 @@ static void contract_3_5_prefetch_under_read_mostly_copies(struct svm_fixture *f
 	fixture_space(f, NULL);
 	one = fixture_open(f, f->device);
 	two = fixture_open(f, f->device);
-	copies = fixture_has(one, SVM_CAP_READ_ONLY);
 	p = fixture_alloc(f, BLOCK, 0);
 	fixture_fill(p, BLOCK, 1);
+	copies = fixture_duplicates(f, one, p);
 	assert_int_equal(svm_advise(f->space, p, BLOCK, &advice, 1, NULL), 0);
 	assert_int_equal(svm_prefetch(f->space, p, BLOCK, svm_device_location(one), &result), 0);
 	assert_int_equal(result.bytes_moved, BLOCK);

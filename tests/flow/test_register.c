@@ -25,11 +25,8 @@ static uint8_t *map_memory(uint64_t size)
 
 static bool has_events(struct svm_fixture *f)
 {
-	struct svm_space_info info = { .size = sizeof(info) };
-
 	/* REMOVE events need MOVE: without it the library's own MADV_DONTNEED would raise them. */
-	assert_int_equal(svm_space_query(f->space, &info), 0);
-	return info.caps & SVM_SPACE_CAP_MOVE;
+	return fixture_space_has(f, SVM_SPACE_CAP_MOVE);
 }
 
 /* In, to the device, changed there, home, out; at sizes and places that fill blocks or do not. */

@@ -198,8 +198,7 @@ static void flow_loss(struct svm_fixture *f)
 	fixture_fill_on(f, device, data, 2 * MIB, 1);
 	fixture_kill(f, device);
 	touch_install();
-	assert_int_equal(touch_read(data, &byte),
-			 f->variant->flags & SVM_SPACE_NO_POISON ? SIGSEGV : SIGBUS);
+	assert_int_equal(touch_read(data, &byte), fixture_loss_signal(f));
 	touch_remove();
 	assert_int_equal(svm_discard(f->space, data, 2 * MIB, 0), 0);
 	fixture_check_zero(data, 2 * MIB);
