@@ -147,6 +147,13 @@ static void line_wait(struct svm_soft_line *line, uint64_t seen, uint32_t *spin)
 	atomic_store(&line->asleep, 0);
 }
 
+/* prctl() as the system call: a sanitizer's wrapper looks at what it keeps of the thread, and that is where the library's
+ * process may have registered memory by now, so that the window lies over it. */
+static void set_name(const char *name)
+{
+	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
+}
+
 /* ---- Binding ---------------------------------------------------------------------------------- */
 
 static int control_main(void *arg)
@@ -158,7 +165,7 @@ static int control_main(void *arg)
 	int first = 0;
 
 	(void)arg;
-	(void)prctl(PR_SET_NAME, "svm-soft-ctl");
+	set_name("svm-soft-ctl");
 	for (;;) {
 		struct svm_soft_bind_cmd cmd;
 		int status;
@@ -270,7 +277,7 @@ static void engine_init(uint32_t i)
 	};
 	sigset_t set;
 
-	(void)prctl(PR_SET_NAME, "svm-soft-engine");
+	set_name("svm-soft-engine");
 #ifdef IGNORES_RACES
 	AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
 	AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
@@ -533,7 +540,7 @@ _Noreturn void svm_soft_proc_run(const struct svm_soft_proc_args *args)
 
 	proc.args = *args;
 	proc.ctl = (struct svm_soft_ctl *)(uintptr_t)args->own_base;
-	(void)prctl(PR_SET_NAME, "svm-soft");
+	set_name("svm-soft");
 	reset_signals();
 	/* Without the shared mapping there is no way to say why; the library sees the end of us. */
 	if (svm_soft_map_fixed(args->own_base, sizeof(struct svm_soft_ctl), PROT_READ | PROT_WRITE,
