@@ -3,12 +3,12 @@
 
 Which mistakes is decided by a seed and their text alone, so that an edit elsewhere changes nothing. For each the
 file is compiled with it, and the programs that reach its line (part_coverage.py found out which) are linked and
-run, the module's own tests first, then the quick ones, until one hangs, or fails or crashes twice: what failed once
-may have failed of something else. What no program notices is a survivor: mutation_survivors.txt
-explains those that cannot be noticed; the others want a test.
+run, the module's own tests first, then the quick ones, those that take long first in their shortest form and at last
+as they are, until one hangs, or fails or crashes twice: what failed once may have failed of something else. What no
+program notices is a survivor: mutation_survivors.txt explains those that cannot be noticed; the others want a test.
 
 A survivor that is explained counts as a survivor, without being tried again; `SVM_PROOF_ALL=1` tries it.
-Environment: SVM_PROOF_MUTANTS=N how many (120), SVM_PROOF_SEED=N which ones, SVM_PROOF_ONLY=FILE of one source;
+Environment: SVM_PROOF_MUTANTS=N how many (100), SVM_PROOF_SEED=N which ones, SVM_PROOF_ONLY=FILE of one source;
 SVM_PROOF_RESUME=1 takes up a run of the same sources and tests that was cut off, with the verdicts it had.
 """
 
@@ -31,7 +31,7 @@ OPTIONS = ["-Dchecks=true", "-Dexamples=false", "-Dtools=false", "-Dwerror=false
 SHARE = 85.0
 LEAST = 100
 SEED = os.environ.get("SVM_PROOF_SEED", "1")
-COUNT = int(os.environ.get("SVM_PROOF_MUTANTS", "120"))
+COUNT = int(os.environ.get("SVM_PROOF_MUTANTS", "100"))
 ONLY = os.environ.get("SVM_PROOF_ONLY")
 SURVIVORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mutation_survivors.txt")
 RESUME = bool(os.environ.get("SVM_PROOF_RESUME"))
@@ -42,6 +42,7 @@ BUDGET = 200.0
 SERVING_TEST = "unit_serve"
 SERVING = {"access", "attach", "block", "device", "fault", "memory", "serve", "store", "transition", "work"}
 QUICK = 2.0
+SHORTEST = {"SVM_TEST_QUICK": "2"}
 # What the fixture says when it ends a program.
 WATCHDOG = "watchdog"
 
@@ -155,26 +156,34 @@ class Prover:
         return self.local.directory
 
     def order(self, mutant):
-        """Tests that reach the line, the likeliest and quickest first."""
+        """Tests that reach the line, the likeliest and quickest first; and in what form, as environment."""
         module = os.path.basename(mutant.file)[:-2]
         # gcov knows the lines on which something begins.
         line = max((line for line in self.known.get(mutant.file, ()) if line <= mutant.line), default=mutant.line)
         reach = [test for test in self.tests if line in self.programs[test.name]["lines"].get(mutant.file, ())]
 
+        def is_late(test):
+            # Emulated devices and random operations: much work for one line of the core.
+            return test.name.startswith(("unit_xe", "random_flow")) or " " in test.name
+
         def key(test):
             seconds = self.programs[test.name]["seconds"]
-            # Emulated devices and random operations: much work for one line of the core.
-            late = test.name.startswith(("unit_xe", "random_flow")) or " " in test.name
+            late = is_late(test)
             ranks = [test.name == "unit_" + module, test.name == "flow_" + module, not late and seconds < QUICK,
                      test.name == SERVING_TEST and module in SERVING, not late, True]
             return (ranks.index(True), seconds)
-        return sorted(reach, key=key)
+        ordered = sorted(reach, key=key)
+        early = [test for test in ordered if not is_late(test)]
+        slow = [test for test in early if self.programs[test.name]["seconds"] >= QUICK]
+        return ([(test, SHORTEST if test in slow else {}) for test in early] +
+                [(test, {}) for test in ordered if test in slow or test not in early])
 
-    def notices(self, test, program):
+    def notices(self, test, program, form):
         """(how, seconds): does the test notice? "" if not, "hangs" or "fails"."""
         # How long it took was measured beside others.
         limit = max(15.0, 2 * self.programs[test.name]["seconds"])
-        outcome = common.run(test, limit, env=ENV, stop_at_failure=True, command=test.command[:-1] + [program])
+        outcome = common.run(test, limit, env=ENV | form, stop_at_failure=True,
+                             command=test.command[:-1] + [program])
         if outcome.good():
             return "", outcome.seconds
         hangs = outcome.stopped == "time" or WATCHDOG in outcome.text()
@@ -190,20 +199,20 @@ class Prover:
         if not order:
             return mutant, "uncovered", ""
         linked, spent, ran, once = {}, 0.0, 0, ""
-        for test in order:
-            seconds = self.programs[test.name]["seconds"]
+        for test, form in order:
+            seconds = 0 if form else self.programs[test.name]["seconds"]
             if ran and spent + seconds / 2 > BUDGET:
                 continue
             program = test.program()
             if program not in linked:
                 linked[program] = self.bench.link(program, obj, directory)
-            how, seconds = self.notices(test, linked[program])
+            how, seconds = self.notices(test, linked[program], form)
             spent, ran = spent + seconds, ran + 1
-            if how == "hangs" or (how and self.notices(test, linked[program])[0]):
+            if how == "hangs" or (how and self.notices(test, linked[program], form)[0]):
                 return mutant, "caught", f"{test.name}{' (hangs)' if how == 'hangs' else ''}"
             if how:
                 once = f", {test.name} failed once and not again"
-        return mutant, "survived", f"{ran} of {len(order)} programs that reach it{once}"
+        return mutant, "survived", f"{ran} of {len(order)} runs of programs that reach it{once}"
 
 
 def reached_lines():
