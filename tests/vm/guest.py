@@ -12,8 +12,8 @@ import initramfs
 import kernel as kernels
 from problem import Problem
 
-# Unit tests and those flows that touch what differs between kernels, in their short form. Not on emulated GPUs: what
-# those do is a matter of their emulator, which is a part of the process, and not of the kernel.
+# Unit tests and those flows that touch what differs between kernels, in their short form. Not on emulated GPUs, no more
+# than in "all": what those do is a matter of their emulator, which is a part of the process, and not of the kernel.
 QUICK = ["unit", "fault", "register", "syscalls", "unprivileged", "fork", "exit", "advise"]
 # Without any answer for this much longer than the slowest entry may take, a guest hangs.
 PATIENCE = 120
@@ -22,14 +22,6 @@ PATIENCE = 120
 def words(text):
     """NAME=VALUE... as a dictionary."""
     return dict(word.split("=", 1) for word in text.split())
-
-
-def one_setting_each(tests):
-    """Of a program that runs on emulated GPUs in many settings, the first."""
-    first = {}
-    for test in tests:
-        first.setdefault(test.command[-1] if " " in test.name else test.name, test)
-    return list(first.values())
 
 
 class Guest:
@@ -54,12 +46,10 @@ class Guest:
             names = self.entry["suite"].split()
             if names != ["full"]:
                 env["SVM_TEST_QUICK"] = "2"
-        if names == ["quick"]:
-            tests = [test for test in self.built.select(QUICK) if "xe" not in test.suites]
+        if names in (["quick"], ["all"]):
+            tests = [test for test in self.built.select(QUICK if names == ["quick"] else []) if "xe" not in test.suites]
         else:
-            tests = self.built.select([] if names in (["full"], ["all"]) else names)
-        if names == ["all"]:
-            tests = one_setting_each(tests)
+            tests = self.built.select([] if names == ["full"] else names)
         slower = int(self.entry["slower"])
         limits = {test.name: test.seconds * slower for test in tests}
         files = {}
