@@ -3,6 +3,7 @@
 
 #include "backend.h"
 #include "sys.h"
+#include "util.h"
 #include <assert.h>
 #include <errno.h>
 
@@ -264,6 +265,26 @@ static bool has_kept_bytes(const struct svm_device *device)
 	return device->ops.memory_kept(device->dev) == 1;
 }
 
+/*
+ * ThreadSanitizer does not see that the kernel comes between the application's last write to a page and our reading it:
+ * the page was write-protected, or taken out of its sight.
+ */
+#ifdef SVM_TSAN
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#endif
+
+static void copy_page_bytes(char *dst, const char *src, uint64_t size)
+{
+#ifdef SVM_TSAN
+	AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+#endif
+	memcpy(dst, src, size);
+#ifdef SVM_TSAN
+	AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+#endif
+}
+
 /* The CPU does it, through visible device memory: no engine, or the device died and its memory did
  * not. */
 static int copy_by_cpu(struct copy_batch *batch)
@@ -283,7 +304,7 @@ static int copy_by_cpu(struct copy_batch *batch)
 		src = cpu_end(&copy->src, batch->device, &error);
 		if (!src)
 			return error;
-		memcpy(dst, src, copy->size);
+		copy_page_bytes(dst, src, copy->size);
 	}
 	return 0;
 }

@@ -5,6 +5,7 @@
  * never goes back never hears of them. Loops in the kernel ask for SIGKILL.
  */
 #include "trial.h"
+#include "util.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -16,14 +17,6 @@
 #include <unistd.h>
 
 #define LOOK_NS 1000000 /* how often it is looked at */
-
-#if defined(__SANITIZE_THREAD__)
-#define WITH_TSAN
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WITH_TSAN
-#endif
-#endif
 
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_US UINT64_C(1000)
@@ -82,7 +75,7 @@ static int start_watch(pthread_t *ret_thread, struct watch *watch)
  */
 static pid_t start_process(int (*fn)(void *arg), void *arg, void *stack, _Atomic pid_t *ret_pid)
 {
-#ifdef WITH_TSAN
+#ifdef SVM_TSAN
 	pid_t pid = fork();
 
 	(void)stack;

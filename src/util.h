@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Intrusive list, alignment, container_of. */
+/* Intrusive list, alignment, container_of, the sanitizer that sees threads. */
 #ifndef SVM_UTIL_H
 #define SVM_UTIL_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define SVM_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SVM_TSAN 1
+#endif
+#endif
 
 #define SVM_ARRAY_SIZE(a)		    (sizeof(a) / sizeof((a)[0]))
 #define svm_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

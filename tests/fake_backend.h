@@ -46,11 +46,11 @@ enum fake_pace {
 /* How the device is; set between fake_reset() and open. */
 struct fake_config {
 	uint32_t caps;
-	uint32_t n_chunks;
-	uint64_t memory_size; /* what caps() says; 0: n_chunks */
+	_Atomic uint32_t n_chunks; /* may change later */
+	uint64_t memory_size;	   /* what caps() says; 0: n_chunks */
 	uint64_t va_start;
 	uint64_t va_end;
-	enum fake_pace pace; /* may change later */
+	_Atomic enum fake_pace pace; /* likewise */
 	uint32_t queue; /* calls of bind(), copy() and work() that wait at a time, each; 0: any number */
 	bool keep;	/* memory survives loss */
 	bool corpse; /* it does not, but can be mapped and shows something */
