@@ -15,6 +15,7 @@ from problem import Problem
 # Unit tests and those flows that touch what differs between kernels, in their short form. Not on emulated GPUs, no more
 # than in "all": what those do is a matter of their emulator, which is a part of the process, and not of the kernel.
 QUICK = ["unit", "fault", "register", "syscalls", "unprivileged", "fork", "exit", "advise"]
+EMULATED = {"xe", "emu"}
 # They only compute, for long.
 EXPLORERS = ["random_coherence", "random_serving"]
 # Without any answer for this much longer than the slowest entry may take, a guest hangs.
@@ -50,7 +51,7 @@ class Guest:
                 env["SVM_TEST_QUICK"] = "2"
         if names in (["quick"], ["all"]):
             tests = [test for test in self.built.select(QUICK if names == ["quick"] else [])
-                     if "xe" not in test.suites and test.name not in EXPLORERS]
+                     if not EMULATED & set(test.suites) and test.name not in EXPLORERS]
         else:
             tests = self.built.select([] if names == ["full"] else names)
         slower = int(self.entry["slower"])
