@@ -37,12 +37,11 @@ void flow_op_write(struct worker *w, struct dice *d)
 static bool prepare_syscall(struct worker *w, struct dice *d, struct region *r, uint64_t offset,
 			    uint64_t size, uint32_t access, bool *ret_held)
 {
-	bool must = flow.config.flags & SVM_SPACE_USER_MODE_ONLY;
 	int e;
 
 	*ret_held = false;
 	flow_settle(w, r, offset, size);
-	if (!must && flow_chance(d, 70))
+	if (flow.serves_kernel && flow_chance(d, 70))
 		return true;
 	flow_hold_begins();
 	e = svm_host_acquire(flow.space, r->addr + offset, size, access,

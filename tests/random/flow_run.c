@@ -94,6 +94,7 @@ static void log_line(void *data, int level, const char *line)
 static void setup(void)
 {
 	struct svm_space_options o = { .size = sizeof(o) };
+	struct svm_space_info info = { .size = sizeof(info) };
 	int e;
 
 	flow_touch_init();
@@ -122,6 +123,10 @@ static void setup(void)
 	e = svm_space_create(&o, &flow.space);
 	if (e < 0)
 		flow_fail("svm_space_create: %d", e);
+	e = svm_space_query(flow.space, &info);
+	if (e < 0)
+		flow_fail("svm_space_query: %d", e);
+	flow.serves_kernel = info.caps & SVM_SPACE_CAP_KERNEL_FAULTS;
 	for (unsigned int i = 0; i < flow.config.n_slots; i++)
 		(void)pthread_rwlock_init(&flow.slots[i].lock, NULL);
 }
