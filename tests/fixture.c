@@ -138,21 +138,6 @@ static __attribute__((constructor)) void start_without_caches(int argc, char **a
 }
 #endif
 
-#if SANITIZED
-void __sanitizer_symbolize_pc(void *pc, const char *format, char *text, size_t size);
-
-/*
- * What names functions for a sanitizer is a process, which it starts when it wants the first name, of a race that it then
- * keeps to itself, too. It is there before a test counts processes.
- */
-static __attribute__((constructor)) void start_symbolizer(void)
-{
-	char name[64];
-
-	__sanitizer_symbolize_pc(__builtin_return_address(0), "%f", name, sizeof(name));
-}
-#endif
-
 /* ---- Malloc guard ----------------------------------------------------------------------------- */
 
 #if !SANITIZED
@@ -408,6 +393,9 @@ static unsigned int find_children(int *kids, unsigned int room)
 		after = text ? strrchr(text, ')') : NULL;
 		if (!after || sscanf(after, ") %*c %d", &parent) != 1 || parent != getpid())
 			continue;
+		/* Names functions for the sanitizer, which starts it when it wants the first one. */
+		if (SANITIZED && strstr(text, "(llvm-symbolizer)"))
+			continue;
 		if (n == room)
 			give_up("too many children to count");
 		kids[n++] = all[i];
@@ -427,11 +415,25 @@ static bool is_io_worker(int thread)
 	return name && strncmp(name, "iou-wrk-", 8) == 0;
 }
 
+/* Of two a sanitizer's symbolizer is at the other end. */
+static bool is_pipe(int fd)
+{
+	char path[64];
+	char name[16] = "";
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, name, sizeof(name) - 1) > 0 && strncmp(name, "pipe:", 5) == 0;
+}
+
 static void count_all(struct svm_fixture_count *count)
 {
 	unsigned int n;
 
-	count->n_fds = read_numbers("/proc/self/fd", count->fds, FIXTURE_MAX_FDS);
+	n = read_numbers("/proc/self/fd", count->fds, FIXTURE_MAX_FDS);
+	count->n_fds = 0;
+	for (unsigned int i = 0; i < n; i++)
+		if (!(SANITIZED && is_pipe(count->fds[i])))
+			count->fds[count->n_fds++] = count->fds[i];
 	n = read_numbers("/proc/self/task", count->threads, FIXTURE_MAX_THREADS);
 	count->n_threads = 0;
 	for (unsigned int i = 0; i < n; i++)
