@@ -17,6 +17,19 @@
  * Nothing here calls malloc or stdio: their locks may have been held at the fork, and the heap is the
  * application's, which may register any page of it.
  */
+/*
+ * ThreadSanitizer keeps notes of each atomic variable in memory that it maps where something is free; in this process that
+ * is where the library's may have managed memory by now, and then the window lies over it: an engine that looked there
+ * faulted, and its handler waited for what the engine held. So here is nothing for it to look at.
+ */
+#if defined(__clang__) && defined(__has_feature) && defined(__has_attribute)
+#if __has_feature(thread_sanitizer) && __has_attribute(disable_sanitizer_instrumentation)
+#pragma clang attribute push(__attribute__((disable_sanitizer_instrumentation)), \
+			     apply_to = function)
+#define NOT_INSTRUMENTED 1
+#endif
+#endif
+
 #include "soft_mmu.h"
 #include <errno.h>
 #include <libsvm/types.h>
@@ -555,3 +568,7 @@ _Noreturn void svm_soft_proc_run(const struct svm_soft_proc_args *args)
 		leave();
 	watch();
 }
+
+#ifdef NOT_INSTRUMENTED
+#pragma clang attribute pop
+#endif
