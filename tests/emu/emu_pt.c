@@ -42,6 +42,7 @@ void emu_bus_cut(struct emu_bus *bus, bool cut)
 {
 	struct timespec ts;
 
+	bus->cut = cut;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	ts.tv_sec += CUT_SECONDS;
 	if (pthread_rwlock_timedwrlock(&bus->lock, &ts) != 0) {
@@ -49,7 +50,6 @@ void emu_bus_cut(struct emu_bus *bus, bool cut)
 			"a device ended while an access of it waits for a page of the program");
 		return;
 	}
-	bus->cut = cut;
 	pthread_rwlock_unlock(&bus->lock);
 }
 

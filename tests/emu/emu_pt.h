@@ -28,7 +28,7 @@ struct emu_pte {
 /* A device's way to memory. Held for reading by an engine while it touches any. */
 struct emu_bus {
 	pthread_rwlock_t lock;
-	bool cut;
+	_Atomic bool cut;
 };
 
 struct emu_pt {
@@ -39,7 +39,7 @@ struct emu_pt {
 };
 
 void emu_bus_init(struct emu_bus *bus);
-/* A device ends: when this has returned, no engine of it touches memory any more. */
+/* A device ends: no engine of it begins an access from now on, and those under way are waited for, but not for ever. */
 void emu_bus_cut(struct emu_bus *bus, bool cut);
 
 void emu_pt_init(struct emu_pt *pt, struct emu_bus *bus, bool scratch);
