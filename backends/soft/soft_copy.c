@@ -21,6 +21,9 @@
 #define PACED_PIECE_SIZE (UINT64_C(64) << 10)
 /* A smaller copy is for somebody who waits for it and looks at it next. */
 #define STREAM_SIZE (UINT64_C(64) << 10)
+/* How far ahead of the loads the next lines are asked for. Measured on an EPYC, ms for 1 GiB from huge pages to small ones:
+ * not at all 114, 256 bytes 102, 512 to 768 bytes 99 to 101, from 1 KiB on 108; memcpy() of all at once 102. */
+#define PREFETCH_AHEAD 640
 /* How late the engine may have come to the next copy and still count as having had no pause. */
 #define PACE_SLACK_NS UINT64_C(1000000)
 
@@ -104,8 +107,8 @@ static void copy_past_caches(uint8_t *dst, const uint8_t *src, uint64_t size)
 			__m128i c = _mm_load_si128(from + i + 2);
 			__m128i d = _mm_load_si128(from + i + 3);
 
-			/* Two pages ahead; an address past the end does no harm. */
-			_mm_prefetch((const char *)(from + i) + 2 * SVM_PAGE_SIZE, _MM_HINT_NTA);
+			/* An address past the end does no harm. */
+			_mm_prefetch((const char *)(from + i) + PREFETCH_AHEAD, _MM_HINT_NTA);
 			_mm_stream_si128(to + i, a);
 			_mm_stream_si128(to + i + 1, b);
 			_mm_stream_si128(to + i + 2, c);
