@@ -129,8 +129,10 @@ static int memory_file(const char *name, uint64_t size, int *ret_fd)
 		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)size) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+	do {
+		ret = ftruncate(fd, (off_t)size);
+	} while (ret && errno == EINTR);
+	if (ret || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
 		ret = -errno;
 		close_fd(&fd);
 		return ret;
@@ -310,7 +312,8 @@ int svm_soft_sync_wait(struct svm_soft_device *dev)
 			return -errno;
 		if (fds[1].revents)
 			return -ENODEV;
-		if (poll(fds, 2, -1) < 0 && errno != EINTR && errno != EAGAIN)
+		/* Whoever left now would take the answer for that to the next question. */
+		if (poll(fds, 2, -1) < 0 && errno != EINTR && errno != EAGAIN && errno != ENOMEM)
 			return -errno;
 	}
 }

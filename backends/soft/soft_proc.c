@@ -509,7 +509,7 @@ _Noreturn static void watch(void)
 		{ .fd = proc.args.life_fd, .events = POLLIN },
 	};
 
-	while (poll(fds, 2, -1) < 0 && (errno == EINTR || errno == EAGAIN))
+	while (poll(fds, 2, -1) < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOMEM))
 		;
 	leave();
 }
