@@ -580,6 +580,11 @@ unsigned int fixture_leaks(struct svm_fixture *f)
 	}
 }
 
+void fixture_recount(struct svm_fixture *f)
+{
+	count_all(&f->before);
+}
+
 /* ---- Watchdog --------------------------------------------------------------------------------- */
 
 static struct {

@@ -120,6 +120,8 @@ static inline uint64_t fixture_pick(struct svm_fixture *f, uint64_t n)
 
 /* Compare with what setup found; prints each leftover to stderr. Returns how many. */
 unsigned int fixture_leaks(struct svm_fixture *f);
+/* What there is now is what setup found: for a child, in the beginning. */
+void fixture_recount(struct svm_fixture *f);
 /* Does the process run under a sanitizer? */
 bool fixture_sanitized(void);
 /* By how much this machine is slower than those for which times were chosen: SVM_TEST_SLOWER, 1 without it. */

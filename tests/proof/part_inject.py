@@ -8,7 +8,7 @@ import common
 from common import Figure
 
 DONE = re.compile(r"^(?:# )?(\S.*): (\d+) failures$", re.M)
-TESTS = ("flow_inject", "flow_hostile")
+TESTS = ("flow_inject", "flow_inject_process", "flow_hostile")
 
 
 def figures():
