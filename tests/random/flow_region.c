@@ -265,8 +265,7 @@ void flow_op_app_discard(struct worker *w, struct dice *d)
 	uint64_t offset;
 	uint64_t size;
 
-	/* Without MOVE the library does not hear of it (memory.h). */
-	if (!r || !r->registered || (flow.config.flags & SVM_SPACE_NO_MOVE))
+	if (!r || !r->registered || !flow.hears_of_drops)
 		return;
 	flow_pick_span(d, r, &offset, &size);
 	flow_whole_pages(&offset, &size);

@@ -103,7 +103,8 @@ struct flow_state {
 	struct config config;
 	const struct flow_order *order;
 	struct svm_space *space;
-	bool serves_kernel; /* faults of system calls, too: asked for, and this user may */
+	bool serves_kernel;  /* faults of system calls, too: asked for, and this user may */
+	bool hears_of_drops; /* of MADV_DONTNEED on registered memory (memory.h) */
 	struct slot slots[N_SLOTS];
 	struct worker workers[FLOW_WORKERS];
 	atomic_bool bytes_lost; /* a device that keeps nothing was lost */
