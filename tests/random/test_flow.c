@@ -468,10 +468,16 @@ static void a_mistake_is_found_and_gets_short(void **state)
 	static char text[1 << 20];
 	const char *at;
 	unsigned long n_left;
+	char directory[] = "/tmp/random_flow.XXXXXX";
 	char path[64];
 	struct stat before;
+	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	(void)state;
+	/* Where it runs it may not be allowed to leave a file. */
+	assert_true(here >= 0);
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(chdir(directory), 0);
 	assert_int_equal(setenv("SVM_TEST_SEED", MISTAKEN_SEED, 1), 0);
 	assert_int_equal(setenv("SVM_TEST_SECONDS", "0", 1), 0);
 	assert_int_equal(setenv("SVM_TEST_ONLY", "1", 1), 0);
@@ -490,6 +496,9 @@ static void a_mistake_is_found_and_gets_short(void **state)
 	/* Without the mistake there is nothing wrong with it. */
 	assert_int_equal(run_self("SVM_TEST_SEED", MISTAKEN_SEED, text, sizeof(text)), 0);
 	assert_int_equal(unlink(path), 0);
+	assert_int_equal(fchdir(here), 0);
+	assert_int_equal(rmdir(directory), 0);
+	(void)close(here);
 	assert_int_equal(unsetenv("SVM_TEST_SEED_FILE"), 0);
 	assert_int_equal(unsetenv("SVM_TEST_SEED"), 0);
 	assert_int_equal(unsetenv("SVM_TEST_SECONDS"), 0);
