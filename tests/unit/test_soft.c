@@ -1875,16 +1875,17 @@ static uint64_t time_copies(struct rig *rig, const char *options, uint64_t size,
 static void bandwidth_and_latency_are_limited(void **state)
 {
 	struct rig *rig = *state;
+	unsigned int slower = fixture_slower();
 
 	memset(rig->alias, 1, 16 * BLOCK);
 	/* 4 MiB at 64 MiB/s and at 16 MiB/s: 62 ms and 250 ms. */
-	assert_in_range(time_copies(rig, "bandwidth=64M", 2 * BLOCK, 1), 60, 180);
-	assert_in_range(time_copies(rig, "bandwidth=16M", 2 * BLOCK, 1), 240, 720);
+	assert_in_range(time_copies(rig, "bandwidth=64M", 2 * BLOCK, 1), 60, 180 * slower);
+	assert_in_range(time_copies(rig, "bandwidth=16M", 2 * BLOCK, 1), 240, 720 * slower);
 	/* In one piece or in many, the same. */
-	assert_in_range(time_copies(rig, "bandwidth=64M", 16 * PAGE, 64), 60, 180);
+	assert_in_range(time_copies(rig, "bandwidth=64M", 16 * PAGE, 64), 60, 180 * slower);
 	/* 10 copies of 5 ms at least each. */
-	assert_in_range(time_copies(rig, "latency=5000000", PAGE, 10), 50, 200);
-	assert_in_range(time_copies(rig, "", PAGE, 10), 0, 40);
+	assert_in_range(time_copies(rig, "latency=5000000", PAGE, 10), 50, 200 * slower);
+	assert_in_range(time_copies(rig, "", PAGE, 10), 0, 40 * slower);
 }
 
 /* ---- Death ------------------------------------------------------------------------------------ */
