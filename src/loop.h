@@ -64,7 +64,7 @@ struct svm_loop_options {
 	struct svm_trace *trace; /* wake-ups and spins are counted there; may be NULL */
 };
 
-/* -EOPNOTSUPP: SVM_LOOP_IO_URING is denied (sysctl, seccomp, kernel). AUTO falls back to epoll then. */
+/* -EOPNOTSUPP: SVM_LOOP_IO_URING is denied (sysctl, seccomp, kernel). */
 int svm_loop_create(const struct svm_loop_options *options, struct svm_loop **ret_loop);
 /* The loop does not run any more; watches, readers and timers must have been removed. */
 void svm_loop_destroy(struct svm_loop *loop);

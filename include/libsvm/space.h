@@ -28,7 +28,7 @@ enum svm_log_level {
 
 /* Which event loop engine to use. */
 enum svm_loop_kind {
-	SVM_LOOP_AUTO = 0, /* io_uring where the kernel allows it, else epoll */
+	SVM_LOOP_AUTO = 0, /* epoll, by which a lone fault costs less */
 	SVM_LOOP_EPOLL = 1,
 	SVM_LOOP_IO_URING = 2, /* -EOPNOTSUPP from svm_space_create() where it is denied */
 };

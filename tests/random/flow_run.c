@@ -20,7 +20,7 @@ static void make_config(uint64_t seed, struct config *c)
 	c->flags |= flow_chance(&d, 40) ? SVM_SPACE_NO_HUGE_PAGES : 0;
 	c->flags |= flow_chance(&d, 20) ? SVM_SPACE_USER_MODE_ONLY : 0;
 	c->flags |= flow_chance(&d, 15) ? SVM_SPACE_NO_POISON : 0;
-	c->loop = flow_chance(&d, 50) ? SVM_LOOP_EPOLL : SVM_LOOP_AUTO;
+	c->loop = flow_chance(&d, 50) ? SVM_LOOP_EPOLL : SVM_LOOP_IO_URING;
 	c->n_service = 1u + (uint32_t)flow_pick(&d, 3);
 	c->n_workers = 1u + (unsigned int)flow_pick(&d, 5);
 	c->n_slots = 1u + (unsigned int)(flow_chance(&d, 75) ? flow_pick(&d, 3)
@@ -121,6 +121,10 @@ static void setup(void)
 		      : flow.config.kills ? SVM_LOG_ERROR
 					  : SVM_LOG_WARN;
 	e = svm_space_create(&o, &flow.space);
+	if (e == -EOPNOTSUPP && o.loop == SVM_LOOP_IO_URING) {
+		o.loop = SVM_LOOP_EPOLL;
+		e = svm_space_create(&o, &flow.space);
+	}
 	if (e < 0)
 		flow_fail("svm_space_create: %d", e);
 	e = svm_space_query(flow.space, &info);

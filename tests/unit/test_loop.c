@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Shown here: what the loop promises, on both engines: every test of the table runs on epoll, on
- * io_uring, and on what AUTO makes of a kernel that denies io_uring.
+ * Shown here: what the loop promises, on both engines: every test of the table runs on epoll and on
+ * io_uring.
  */
 #include "arena.h"
 #include "loop.h"
@@ -35,12 +35,10 @@
 
 struct engine {
 	uint32_t kind;
-	bool denied; /* io_uring_init() says EPERM */
 };
 
 static const struct engine engine_epoll = { .kind = SVM_LOOP_EPOLL };
 static const struct engine engine_io_uring = { .kind = SVM_LOOP_IO_URING };
-static const struct engine engine_denied = { .kind = SVM_LOOP_AUTO, .denied = true };
 
 struct runner {
 	struct svm_loop *loop;
@@ -94,15 +92,12 @@ static int denied_io_uring_init(unsigned int entries, struct io_uring *ring,
 
 static int setup(void **state)
 {
-	const struct engine *engine = *state;
-
+	(void)state;
 	table = svm_sys_real;
 	table.epoll_wait = counting_epoll_wait;
 	table.io_uring_enter = counting_io_uring_enter;
 	table.write = counting_write;
 	atomic_store(&deny_errno, EPERM);
-	if (engine && engine->denied)
-		table.io_uring_init = denied_io_uring_init;
 	svm_sys = &table;
 	return sem_init(&goes_to_sleep, 0, 0) ? -1 : svm_trace_init(&trace, &arena);
 }
@@ -1376,7 +1371,7 @@ static void io_uring_denied(void **state)
 		svm_loop_destroy(loop);
 		loop = NULL;
 	}
-	/* Not a denial: passed on, but AUTO still makes do. */
+	/* Not a denial: passed on. */
 	atomic_store(&deny_errno, ENOMEM);
 	options.kind = SVM_LOOP_IO_URING;
 	assert_int_equal(svm_loop_create(&options, &loop), -ENOMEM);
@@ -1462,8 +1457,7 @@ static void failed_create_leaves_nothing(void **state)
 	table.epoll_create = failing_epoll_create;
 	table.epoll_ctl = failing_epoll_ctl;
 	table.close = failing_close;
-	if (!engine->denied)
-		table.io_uring_init = failing_io_uring_init;
+	table.io_uring_init = failing_io_uring_init;
 	n_open = 0;
 	for (n = 0; ret < 0; n++) {
 		assert_true(n < 20);
@@ -1483,7 +1477,7 @@ static void failed_create_leaves_nothing(void **state)
 	{                                                                             \
 #test "_on_" #engine, test, setup, teardown, (void *)&engine_##engine \
 	}
-#define ON_EACH(test) ON(epoll, test), ON(io_uring, test), ON(denied, test)
+#define ON_EACH(test) ON(epoll, test), ON(io_uring, test)
 
 int main(void)
 {
