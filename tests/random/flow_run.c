@@ -131,6 +131,7 @@ static void setup(void)
 	if (e < 0)
 		flow_fail("svm_space_query: %d", e);
 	flow.serves_kernel = info.caps & SVM_SPACE_CAP_KERNEL_FAULTS;
+	flow.raises_sigbus = info.caps & SVM_SPACE_CAP_POISON;
 	flow.hears_of_drops = info.caps & SVM_SPACE_CAP_MOVE;
 	for (unsigned int i = 0; i < flow.config.n_slots; i++)
 		(void)pthread_rwlock_init(&flow.slots[i].lock, NULL);

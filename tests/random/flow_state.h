@@ -104,6 +104,7 @@ struct flow_state {
 	const struct flow_order *order;
 	struct svm_space *space;
 	bool serves_kernel;  /* faults of system calls, too: asked for, and this user may */
+	bool raises_sigbus;  /* a touch of a lost page; else SIGSEGV */
 	bool hears_of_drops; /* of MADV_DONTNEED on registered memory (memory.h) */
 	struct slot slots[N_SLOTS];
 	struct worker workers[FLOW_WORKERS];

@@ -74,7 +74,7 @@ void flow_take_loss(struct region *r, uint64_t offset)
 /* False: a device did not give its bytes, and may give them when asked again. */
 static bool after_signal(struct region *r, uint64_t offset, int number)
 {
-	if (number != SIGBUS && !(number == SIGSEGV && (flow.config.flags & SVM_SPACE_NO_POISON)))
+	if (number != SIGBUS && !(number == SIGSEGV && !flow.raises_sigbus))
 		flow_fail("signal %d at %p", number, (void *)(r->addr + offset));
 	if (!is_poisoned(r, offset) && flow.config.hostile)
 		return false;
