@@ -43,7 +43,7 @@ bool svm_loop_is_io_uring(const struct svm_loop *loop)
 
 /* --- create, destroy --- */
 
-/* AUTO: by epoll, which stays armed, a lone fault costs 0.4 to 0.6 us less (docs/performance.md). */
+/* AUTO: by epoll, which stays armed, a lone fault costs 0.4 to 0.6 us less (docs/architecture.md). */
 static int open_engine(struct svm_loop *loop, uint32_t kind)
 {
 	loop->engine = kind == SVM_LOOP_IO_URING ? &svm_loop_io_uring : &svm_loop_epoll;

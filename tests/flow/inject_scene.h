@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -316,6 +317,31 @@ static void set_up(struct scene *s)
 	s->own = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(s->own, MAP_FAILED);
 	s->own[1] = 77;
+}
+
+/* The scene, and its operation with *armed set. Returns what that returned; the scene stands in any case. */
+static int act_armed(struct scene *s, const struct flow *flow, uint32_t loop, _Atomic bool *armed)
+{
+	int r = 0;
+
+	if (!flow->act) {
+		atomic_store(armed, true);
+		r = create(s->f, loop);
+		if (r == 0)
+			r = svm_space_destroy(s->f->space);
+		atomic_store(armed, false);
+		if (r < 0 && s->f->space)
+			works(s, svm_space_destroy(s->f->space));
+		s->f->space = NULL;
+	}
+	works(s, create(s->f, loop));
+	set_up(s);
+	if (flow->act) {
+		atomic_store(armed, true);
+		r = flow->act(s);
+		atomic_store(armed, false);
+	}
+	return r;
 }
 
 /* The device is lost. A launch that fails with it may be told first. */

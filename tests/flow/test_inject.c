@@ -264,7 +264,7 @@ static unsigned int run(struct svm_fixture *f, const struct flow *flow, uint32_t
 {
 	struct scene s = { .f = f };
 	unsigned int seen;
-	int r = 0;
+	int r;
 
 	(void)snprintf(s.what, sizeof(s.what), "%s: %s (%s) number %u: %s", flow->name,
 		       error ? calls[call].name : "nothing", error ? calls[call].page : "", nth,
@@ -272,23 +272,7 @@ static unsigned int run(struct svm_fixture *f, const struct flow *flow, uint32_t
 	strike.call = error ? call : CALLS;
 	strike.error = error;
 	atomic_store(&strike.left, nth);
-	if (!flow->act) {
-		atomic_store(&strike.armed, true);
-		r = create(f, loop);
-		if (r == 0)
-			r = svm_space_destroy(f->space);
-		atomic_store(&strike.armed, false);
-		if (r < 0 && f->space)
-			works(&s, svm_space_destroy(f->space));
-		f->space = NULL;
-	}
-	works(&s, create(f, loop));
-	set_up(&s);
-	if (flow->act) {
-		atomic_store(&strike.armed, true);
-		r = flow->act(&s);
-		atomic_store(&strike.armed, false);
-	}
+	r = act_armed(&s, flow, loop, &strike.armed);
 	seen = atomic_load(&strike.seen[call]);
 	if (error && atomic_load(&strike.left) == 0)
 		n_injections++;

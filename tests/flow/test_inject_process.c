@@ -221,6 +221,7 @@ struct run {
 	int sockets[2]; /* the child's end second */
 };
 
+/* fd < 0: there is none, which is told. */
 static void send_fd(int to, int fd)
 {
 	char room[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
@@ -236,10 +237,12 @@ static void send_fd(int to, int fd)
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	if (fd < 0)
+		message.msg_controllen = 0;
 	assert_int_equal(sendmsg(to, &message, 0), 1);
 }
 
-/* -1: the child ended before. */
+/* -1: it has none. */
 static int receive_fd(int from)
 {
 	char room[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
@@ -286,7 +289,7 @@ static bool is_nothing(unsigned int call, int error)
 	return error == EINTR || calls[call].number == SYS_close || calls[call].number == SYS_futex;
 }
 
-/* As far as the child's flow has come: what it ends with if it has to be left out. */
+/* What the child ends with where nobody can be supervised. */
 #define STATUS_NO_FILTER 77
 
 static void run_flow(void *arg)
@@ -294,9 +297,9 @@ static void run_flow(void *arg)
 	const struct run *run = arg;
 	struct scene s = { .f = run->f, .may_die = true };
 	int listener = filter_calls();
-	int r = 0;
+	int r;
 
-	send_fd(run->sockets[1], listener < 0 ? STDERR_FILENO : listener);
+	send_fd(run->sockets[1], listener);
 	if (listener < 0)
 		_exit(STATUS_NO_FILTER);
 	(void)close(listener);
@@ -306,23 +309,7 @@ static void run_flow(void *arg)
 	(void)snprintf(s.what, sizeof(s.what), "%s: %s number %u: %s", run->flow->name,
 		       strike->error ? calls[strike->call].name : "nothing",
 		       atomic_load(&strike->left), strerror(strike->error));
-	if (!run->flow->act) {
-		atomic_store(&strike->armed, true);
-		r = create(s.f, run->loop);
-		if (r == 0)
-			r = svm_space_destroy(s.f->space);
-		atomic_store(&strike->armed, false);
-		if (r < 0 && s.f->space)
-			works(&s, svm_space_destroy(s.f->space));
-		s.f->space = NULL;
-	}
-	works(&s, create(s.f, run->loop));
-	set_up(&s);
-	if (run->flow->act) {
-		atomic_store(&strike->armed, true);
-		r = run->flow->act(&s);
-		atomic_store(&strike->armed, false);
-	}
+	r = act_armed(&s, run->flow, run->loop, &strike->armed);
 	if (r < 0 && (strike->error == 0 || is_nothing(strike->call, strike->error)))
 		fail_msg("%s: %s", s.what, strerror(-r));
 	check_and_end(&s);
@@ -397,9 +384,9 @@ static void each_call_fails_once(struct svm_fixture *f, const char *name)
 		print_message("a sanitizer does not live with failures of its own system calls\n");
 		skip();
 	}
-	strike = mmap(NULL, sizeof(*strike), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	assert_ptr_not_equal(strike, MAP_FAILED);
+	/* Kernels report at its beginning. */
+	assert_true(sizeof(*strike) <= FIXTURE_SCRATCH / 2u);
+	strike = (struct strike *)((char *)f->scratch + FIXTURE_SCRATCH / 2u);
 	n_injections = 0;
 	for (unsigned int i = 0; i < sizeof(flows) / sizeof(flows[0]); i++) {
 		if (strcmp(flows[i].name, name) != 0)
@@ -408,7 +395,6 @@ static void each_call_fails_once(struct svm_fixture *f, const char *name)
 			if (has_loop(f, loops[l]))
 				inject(f, &flows[i], loops[l]);
 	}
-	(void)munmap(strike, sizeof(*strike));
 	print_message("%s: %u failures\n", name, n_injections);
 	assert_true(n_injections > 0);
 }
