@@ -182,6 +182,7 @@ static void supervise(int listener)
 		answer.error = -strikes(listener, &call);
 		if (answer.error == 0)
 			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		/* ENOENT: who asked was killed meanwhile (seccomp_unotify(2)). */
 		(void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
 	}
 }
@@ -313,6 +314,7 @@ static void run_flow(void *arg)
 	if (r < 0 && (strike->error == 0 || is_nothing(strike->call, strike->error)))
 		fail_msg("%s: %s", s.what, strerror(-r));
 	check_and_end(&s);
+	/* If they failed, the count below would find what they left. */
 	if (atomic_load(&strike->kept_size))
 		(void)munmap((void *)(uintptr_t)atomic_load(&strike->kept_addr), // NOLINT
 			     atomic_load(&strike->kept_size));
