@@ -105,33 +105,56 @@ static int look(struct svm_device *device, enum svm_timeline t, struct svm_list 
 	return r;
 }
 
-static void arm_watchdog(struct svm_device *device)
+static uint64_t look_ns(const struct svm_device *device)
 {
-	uint64_t step = device->ctx->op_timeout_ns / WATCHDOG_LOOKS;
-
-	if (atomic_exchange(&device->watched, true))
-		return;
-	svm_loop_set_timer(device->loop, &device->watchdog, svm_sys->clock_ns() + step);
+	return device->ctx->op_timeout_ns / WATCHDOG_LOOKS;
 }
 
-/* LOCKING: device->lock. When the oldest wait of the library's own timelines began; 0: none. Work of the application
- * may take as long as it likes. */
-static uint64_t oldest_wait(const struct svm_device *device)
+static void arm_watchdog(struct svm_device *device)
 {
-	uint64_t since = 0;
+	if (atomic_load(&device->watched) || atomic_exchange(&device->watched, true))
+		return;
+	svm_loop_set_timer(device->loop, &device->watchdog, svm_sys->clock_ns() + look_ns(device));
+}
+
+/* LOCKING: device->lock. A clock that stands still while the process does. */
+static uint64_t clock_of(const struct svm_device *device)
+{
+	return svm_sys->clock_ns() - device->stalled_ns;
+}
+
+/* LOCKING: device->lock. When the oldest wait of the library's own timelines began, be it for a point or, through any number of
+ * refusals, for room; UINT64_MAX: none. Work of the application may take as long as it likes. */
+static uint64_t oldest_wait(struct svm_device *device)
+{
+	uint64_t since = UINT64_MAX;
 
 	for (unsigned int t = 0; t < SVM_TIMELINE_WORK; t++) {
-		const struct svm_list *waiters = &device->timelines[t].waiters;
+		struct svm_timeline_state *state = &device->timelines[t];
 
-		svm_list_for_each(node, waiters) {
+		svm_list_for_each(node, &state->waiters) {
 			const struct svm_point_waiter *w =
 				svm_list_entry(node, struct svm_point_waiter, node);
 
-			if (since == 0 || w->since_ns < since)
-				since = w->since_ns;
+			since = svm_min_u64(since, w->since_ns);
+			state->refused_again |= w->for_room;
 		}
+		if (state->refused_again && state->refused_ns)
+			since = svm_min_u64(since, state->refused_ns);
 	}
 	return since;
+}
+
+/* LOCKING: device->lock. Refusals that nobody has met, or waits on, since the last look are history. */
+static void forget_refusals(struct svm_device *device)
+{
+	for (unsigned int t = 0; t < SVM_TIMELINE_WORK; t++) {
+		struct svm_timeline_state *state = &device->timelines[t];
+
+		if (!state->refused_again)
+			state->refused_ns = 0;
+		state->refused_again = false;
+	}
 }
 
 static void give_up(struct svm_device *device, uint64_t ns)
@@ -142,27 +165,6 @@ static void give_up(struct svm_device *device, uint64_t ns)
 	svm_error(&device->ctx->log, "device %s: an operation takes over %llu ms, given up",
 		  device->name, (unsigned long long)(ns / 1000000u));
 	svm_device_lose(device, -ENODEV);
-}
-
-static void watchdog_fired(struct svm_timer *timer)
-{
-	struct svm_device *device = svm_container_of(timer, struct svm_device, watchdog);
-	uint64_t since;
-	uint64_t now;
-
-	/* Before looking: who comes to wait later arms it again. */
-	atomic_store(&device->watched, false);
-	svm_lock(&device->lock);
-	since = oldest_wait(device);
-	svm_unlock(&device->lock);
-	now = svm_sys->clock_ns();
-	if (since == 0 || svm_device_is_lost(device))
-		return;
-	if (now - since < device->ctx->op_timeout_ns) {
-		arm_watchdog(device);
-		return;
-	}
-	give_up(device, now - since);
 }
 
 /* All timelines, and who waited for what they have reached, or for any event (woken). Returns why the device is lost, or
@@ -187,6 +189,39 @@ static int look_at_all(struct svm_device *device, bool woken)
 		svm_device_lose(device, lost);
 	run_waiters(&ready);
 	return lost;
+}
+
+/*
+ * Time counts only while the watchdog is about: where a look comes late by as much as looks are apart, the process stood
+ * still, by a signal, under a debugger or with its machine, and so may have what serves the device.
+ */
+static void watchdog_fired(struct svm_timer *timer)
+{
+	struct svm_device *device = svm_container_of(timer, struct svm_device, watchdog);
+	uint64_t late = svm_sys->clock_ns() - timer->deadline_ns;
+	uint64_t since;
+	uint64_t now;
+
+	/* Before looking: who comes to wait later arms it again. */
+	atomic_store(&device->watched, false);
+	svm_lock(&device->lock);
+	if (late > look_ns(device))
+		device->stalled_ns += late;
+	svm_unlock(&device->lock);
+	/* What ended meanwhile is not waited for, though its event may be unread. */
+	if (look_at_all(device, false) || svm_device_is_lost(device))
+		return;
+	svm_lock(&device->lock);
+	since = oldest_wait(device);
+	forget_refusals(device);
+	now = clock_of(device);
+	svm_unlock(&device->lock);
+	if (since == UINT64_MAX)
+		return;
+	if (now < since || now - since < device->ctx->op_timeout_ns)
+		arm_watchdog(device);
+	else
+		give_up(device, now - since);
 }
 
 void svm_device_check(struct svm_device *device)
@@ -287,14 +322,13 @@ static bool wait_for(struct svm_device *device, const struct svm_point *point, b
 {
 	struct svm_timeline_state *state = &device->timelines[point->timeline];
 	struct svm_list ready;
-	bool first = false;
 	bool done;
 	int lost = 0;
 
 	svm_list_init(&ready);
-	waiter->since_ns = svm_sys->clock_ns();
 	waiter->for_room = for_room;
 	svm_lock(&device->lock);
+	waiter->since_ns = clock_of(device);
 	waiter->value = for_room ? point_of_room(device, point) : point->value;
 	if (waiter->value > state->completed)
 		lost = look(device, point->timeline, &ready);
@@ -304,12 +338,10 @@ static bool wait_for(struct svm_device *device, const struct svm_point *point, b
 		waiter->status = -ENODEV;
 		done = true;
 	}
-	if (!done) {
-		first = oldest_wait(device) == 0;
+	if (!done)
 		svm_list_add_tail(&state->waiters, &waiter->node);
-	}
 	svm_unlock(&device->lock);
-	if (first && point->timeline != SVM_TIMELINE_WORK)
+	if (!done && point->timeline != SVM_TIMELINE_WORK)
 		arm_watchdog(device);
 	if (lost)
 		svm_device_lose(device, lost);
@@ -340,20 +372,19 @@ static uint64_t events_before(struct svm_device *device)
 	return n;
 }
 
-/* The queue was full. Returns whether it has been so for too long: no room came, and no call went through. */
-static bool is_stuck(struct svm_device *device, enum svm_timeline timeline)
+/* The queue was full. The watchdog sees to it that it is not so for ever. */
+static void note_refusal(struct svm_device *device, enum svm_timeline timeline)
 {
 	struct svm_timeline_state *state = &device->timelines[timeline];
-	uint64_t now = svm_sys->clock_ns();
-	bool stuck = false;
 
+	if (timeline == SVM_TIMELINE_WORK)
+		return;
 	svm_lock(&device->lock);
 	if (state->refused_ns == 0)
-		state->refused_ns = now;
-	else if (timeline != SVM_TIMELINE_WORK)
-		stuck = now - state->refused_ns > device->ctx->op_timeout_ns;
+		state->refused_ns = clock_of(device);
+	state->refused_again = true;
 	svm_unlock(&device->lock);
-	return stuck;
+	arm_watchdog(device);
 }
 
 /* What came of a call for a timeline, before which there had been n_events. */
@@ -368,10 +399,8 @@ static int note(struct svm_device *device, enum svm_timeline timeline, uint64_t 
 		svm_device_lose(device, -EPROTO);
 		r = -ENODEV;
 	}
-	if (r == -EAGAIN && is_stuck(device, timeline)) {
-		give_up(device, device->ctx->op_timeout_ns);
-		r = -ENODEV;
-	}
+	if (r == -EAGAIN)
+		note_refusal(device, timeline);
 	/* A device that is dead refuses for any reason it likes, and the event that says so may come later: whoever decides by
 	 * the error must find the device lost. */
 	if (r < 0 && r != -EAGAIN && !svm_device_is_lost(device)) {

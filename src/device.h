@@ -19,9 +19,9 @@
 struct svm_point_waiter {
 	struct svm_list node;
 	uint64_t value;
-	uint64_t since_ns;
-	bool for_room; /* of a queue, not for what the point came to */
-	int status;    /* 0, or what the point failed with, or why the device was lost */
+	uint64_t since_ns; /* by the device's clock, which leaves out stalled_ns */
+	bool for_room;	   /* of a queue, not for what the point came to */
+	int status;	   /* 0, or what the point failed with, or why the device was lost */
 	void (*fn)(struct svm_point_waiter *waiter);
 	void *data;
 };
@@ -37,6 +37,7 @@ struct svm_timeline_state {
 	uint64_t completed;
 	uint64_t submitted; /* the latest point seen */
 	uint64_t refused_ns; /* when a full queue was first met, since a call or a point got through; 0: not */
+	bool refused_again; /* or somebody waits for room: since the watchdog last looked */
 	uint64_t n_failures;
 	uint64_t failed[SVM_FAILURES]; /* ring: values, and what they failed with */
 	int failure[SVM_FAILURES];
@@ -56,6 +57,7 @@ struct svm_device {
 	struct svm_lock lock; /* FENCE: timelines */
 	struct svm_timeline_state timelines[SVM_TIMELINES];
 	uint64_t n_events; /* FENCE: that the device has told of */
+	uint64_t stalled_ns; /* FENCE: how long the process has stood still while the watchdog was set */
 	struct svm_lock
 		kill_lock; /* BACKEND: held while the backend kills it, so that all wait for that */
 	_Atomic int lost;  /* 0, or the negative errno that says why; set once nothing of it runs */

@@ -194,7 +194,7 @@ static void *work_on(void *arg)
 		}
 		if (next == 0)
 			continue;
-		(void)clock_gettime(CLOCK_REALTIME, &until);
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += 2000000;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
@@ -209,6 +209,7 @@ static void *work_on(void *arg)
 
 static int hostile_open(const struct svm_backend_open *args, void **ret_dev)
 {
+	pthread_condattr_t attr;
 	struct hostile *dev = NULL;
 
 	pthread_mutex_lock(&devices_lock);
@@ -223,7 +224,10 @@ static int hostile_open(const struct svm_backend_open *args, void **ret_dev)
 	if (!dev)
 		return -EMFILE;
 	pthread_mutex_init(&dev->lock, NULL);
-	pthread_cond_init(&dev->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&dev->changed, &attr);
+	pthread_condattr_destroy(&attr);
 	dev->random = option(args->options, "seed", 1);
 	dev->lies = (uint32_t)option(args->options, "lies", 0);
 	dev->n_chunks = (uint32_t)option(args->options, "memory", 4);

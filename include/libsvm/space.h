@@ -59,7 +59,9 @@ struct svm_space_options {
 	int32_t service_cpu; /* CPU number + 1 to which service threads are bound; default: not bound */
 	uint32_t spin_us; /* longest time, in microseconds, the service spins for the next fault before it
 				      * sleeps; it adapts below that; default 0: sleeps at once */
-	uint32_t op_timeout_ms; /* a device operation that takes longer means the device is lost; default 10000 */
+	uint32_t op_timeout_ms; /* a device operation that takes longer means the device is lost; time in which the
+				 * process stands still (SIGSTOP, a debugger) for over a quarter of this does not
+				 * count; default 10000 */
 	uint64_t host_cache_size; /* bytes of stale host pages kept for reuse; default a sixteenth of the machine's
 				   * memory, at least 256 MiB; ~0 for no cache */
 	uint32_t log_level; /* enum svm_log_level that is still reported */

@@ -12,6 +12,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #define PAGE   FIXTURE_PAGE
 #define BLOCK  FIXTURE_BLOCK
@@ -53,6 +56,7 @@ struct scene {
 	char *kept; /* 2 blocks: the soft device's, and the CPU's */
 	unsigned int n_errors;
 	unsigned int n_lost;
+	bool was_lost;	/* the liar, when last looked at */
 	bool worthless; /* bytes that the liar had mean nothing */
 };
 
@@ -159,7 +163,8 @@ static void run(struct svm_fixture *f, uint32_t lies, const char *what, bool mus
 		use_liar(&s, round);
 	check_lent(&s);
 	check_others(&s);
-	if (must_be_lost && !is_lost(&s))
+	s.was_lost = is_lost(&s);
+	if (must_be_lost && !s.was_lost)
 		fail_msg("%s: the device is not lost", what);
 	for (unsigned int i = 0; i < 100 && r < 0; i++)
 		r = svm_device_close(s.liar);
@@ -173,7 +178,8 @@ static void run(struct svm_fixture *f, uint32_t lies, const char *what, bool mus
 	fixture_space_end(f);
 	hostile_unplug();
 	if (!must_be_lost && s.n_lost)
-		fail_msg("%s: %u pages lost", what, s.n_lost);
+		fail_msg("%s: %u pages lost%s", what, s.n_lost,
+			 s.was_lost ? ", with the device" : "");
 	print_message("%s: %u calls refused, %u pages lost\n", what, s.n_errors, s.n_lost);
 }
 
@@ -222,6 +228,57 @@ static void who_goes_too_far_is_lost(struct svm_fixture *f)
 		run(f, each[i].lies, each[i].what, true);
 }
 
+/* Stops its parent again and again, for longer than an operation may take. */
+static void stop_again_and_again(pid_t parent)
+{
+	const struct timespec run = { .tv_nsec = 60000000 };
+	const struct timespec stand = { .tv_nsec = 900000000 };
+
+	for (unsigned int i = 0; i < 4; i++) {
+		(void)nanosleep(&run, NULL);
+		if (getppid() != parent || kill(parent, SIGSTOP) < 0)
+			_exit(1);
+		(void)nanosleep(&stand, NULL);
+		if (kill(parent, SIGCONT) < 0)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+/* As by a shell's job control or a debugger, with operations under way: the device had no time to answer. */
+static void who_is_stopped_gives_no_device_up(struct svm_fixture *f)
+{
+	const struct svm_space_options options = { .size = sizeof(options), .op_timeout_ms = 400 };
+	struct svm_device *device;
+	struct svm_location there;
+	pid_t parent = getpid();
+	pid_t child;
+	char *block;
+	int status;
+
+	fixture_watchdog(60);
+	hostile_plug();
+	fixture_space(f, &options);
+	device = fixture_open(f, "hostile:seed=1:lies=4:memory=4");
+	there = svm_device_location(device);
+	block = fixture_alloc(f, BLOCK, 0);
+	fixture_fill(block, BLOCK, 1);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		stop_again_and_again(parent);
+	do {
+		assert_int_equal(svm_prefetch(f->space, block, BLOCK, there, NULL), 0);
+		assert_int_equal(svm_prefetch(f->space, block, BLOCK, HOST, NULL), 0);
+	} while (waitpid(child, &status, WNOHANG) == 0);
+	assert_int_equal(status, 0);
+	fixture_check(block, BLOCK, 1);
+	assert_int_equal(svm_device_close(device), 0);
+	fixture_free(f, block);
+	fixture_space_end(f);
+	hostile_unplug();
+}
+
 static void all_harmless_lies_together(struct svm_fixture *f)
 {
 	for (unsigned int i = 0; i < 2; i++)
@@ -238,6 +295,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(each_lie_alone, FIXTURE_VARIANTS),
 		FIXTURE_CASE(who_goes_too_far_is_lost, FIXTURE_ONCE),
 		FIXTURE_CASE(all_harmless_lies_together, FIXTURE_VARIANTS),
+		FIXTURE_CASE(who_is_stopped_gives_no_device_up, FIXTURE_ONCE),
 	};
 
 	return fixture_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

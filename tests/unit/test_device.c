@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <string.h>
+#include <time.h>
 
 #define PAGE  FIXTURE_PAGE
 #define BLOCK FIXTURE_BLOCK
@@ -26,6 +27,12 @@ static unsigned int n_lost_told;
 static struct svm_sys fake_sys;
 static int mmap_error;
 static int epoll_ctl_error;
+static _Atomic uint64_t clock_ahead_ns;
+
+static uint64_t fake_clock_ns(void)
+{
+	return svm_sys_real.clock_ns() + atomic_load(&clock_ahead_ns);
+}
 
 static int fake_mmap(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset,
 		     void **ret_addr)
@@ -74,7 +81,9 @@ static int set_up(void **state)
 	mmap_error = 0;
 	epoll_ctl_error = 0;
 	n_lost_told = 0;
+	atomic_store(&clock_ahead_ns, 0);
 	fake_sys = svm_sys_real;
+	fake_sys.clock_ns = fake_clock_ns;
 	fake_sys.mmap = fake_mmap;
 	fake_sys.epoll_ctl = fake_epoll_ctl;
 	svm_sys = &fake_sys;
@@ -596,6 +605,83 @@ static void work_may_take_as_long_as_it_likes(void **state)
 	await_lost();
 }
 
+static void sleep_ns(uint64_t ns)
+{
+	const struct timespec time = { .tv_sec = (time_t)(ns / 1000000000u),
+				       .tv_nsec = (long)(ns % 1000000000u) };
+
+	while (nanosleep(&time, NULL) < 0)
+		assert_int_equal(errno, EINTR);
+}
+
+/* A process that is stopped finds more time gone than it has lived through. */
+static void time_that_stood_still_does_not_count(void **state)
+{
+	struct svm_point point;
+	struct waiter waiter;
+	uint64_t before;
+
+	(void)state;
+	ctx.op_timeout_ns = 400u * MS;
+	open_device();
+	init_waiter(&waiter);
+	point = submit_bind();
+	assert_false(svm_device_wait(device, &point, &waiter.waiter));
+	atomic_fetch_add(&clock_ahead_ns, 10u * ctx.op_timeout_ns);
+	sleep_ns(ctx.op_timeout_ns / 2u);
+	assert_false(svm_device_is_lost(device));
+	fake_complete(1);
+	await(&waiter, 0);
+	/* What never comes is given up all the same, later. */
+	before = svm_sys_real.clock_ns();
+	point = submit_bind();
+	assert_false(svm_device_wait(device, &point, &waiter.waiter));
+	atomic_fetch_add(&clock_ahead_ns, 10u * ctx.op_timeout_ns);
+	await(&waiter, -ENODEV);
+	assert_true(svm_sys_real.clock_ns() - before >= ctx.op_timeout_ns / 2u);
+	await_lost();
+}
+
+/* Who was refused has given up for another reason; that is over when the next one is refused. */
+static void a_refusal_of_long_ago_does_not_count(void **state)
+{
+	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
+	struct svm_point point;
+
+	(void)state;
+	ctx.op_timeout_ns = 60u * MS;
+	open_device();
+	for (unsigned int i = 0; i < 3; i++) {
+		fake_fail(FAKE_BIND, 1, -EAGAIN, 1);
+		assert_int_equal(svm_device_bind(device, &bind, 1, &point), -EAGAIN);
+		fake_fail(FAKE_BIND, 1, -ENOMEM, 1);
+		assert_int_equal(svm_device_bind(device, &bind, 1, &point), -ENOMEM);
+		sleep_ns(2u * ctx.op_timeout_ns);
+	}
+	assert_false(svm_device_is_lost(device));
+	submit_bind();
+	fake_complete(1);
+}
+
+static void who_is_refused_for_too_long_finds_the_device_lost(void **state)
+{
+	const struct svm_bind bind = { .addr = BASE, .size = PAGE, .flags = SVM_BIND_UNBIND };
+	uint64_t before = svm_sys_real.clock_ns();
+	struct svm_point point;
+	int r;
+
+	(void)state;
+	ctx.op_timeout_ns = 60u * MS;
+	open_device();
+	fake_fail(FAKE_BIND, 1, -EAGAIN, UINT32_MAX);
+	do
+		r = svm_device_bind(device, &bind, 1, &point);
+	while (r == -EAGAIN);
+	assert_int_equal(r, -ENODEV);
+	assert_true(svm_sys_real.clock_ns() - before >= ctx.op_timeout_ns);
+	await_lost();
+}
+
 /* ---- Opening ----------------------------------------------------------------------------------- */
 
 static void open_refuses(int error)
@@ -696,6 +782,9 @@ int main(void)
 		TEST(a_device_that_never_signals_is_given_up),
 		TEST(progress_keeps_the_watchdog_quiet),
 		TEST(work_may_take_as_long_as_it_likes),
+		TEST(time_that_stood_still_does_not_count),
+		TEST(a_refusal_of_long_ago_does_not_count),
+		TEST(who_is_refused_for_too_long_finds_the_device_lost),
 		TEST(what_opening_refuses),
 		TEST(a_device_that_cannot_be_watched_goes_again),
 		TEST(closing_waits_for_the_last_user),
