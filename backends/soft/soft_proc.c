@@ -17,13 +17,29 @@
  * Nothing here calls malloc or stdio: their locks may have been held at the fork, and the heap is the
  * application's, which may register any page of it.
  */
+#ifdef __has_feature
+#define HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define HAS_FEATURE(feature) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
+#define HAS_TSAN 1
+#else
+#define HAS_TSAN 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
+#define HAS_ASAN 1
+#else
+#define HAS_ASAN 0
+#endif
+
 /*
  * ThreadSanitizer keeps notes of each atomic variable in memory that it maps where something is free; in this process that
  * is where the library's may have managed memory by now, and then the window lies over it: an engine that looked there
  * faulted, and its handler waited for what the engine held. So here is nothing for it to look at.
  */
-#if defined(__clang__) && defined(__has_feature) && defined(__has_attribute)
-#if __has_feature(thread_sanitizer) && __has_attribute(disable_sanitizer_instrumentation)
+#if HAS_TSAN && defined(__clang__)
+#if __has_attribute(disable_sanitizer_instrumentation)
 #pragma clang attribute push(__attribute__((disable_sanitizer_instrumentation)), \
 			     apply_to = function)
 #define NOT_INSTRUMENTED 1
@@ -43,26 +59,11 @@
 #include <sys/prctl.h>
 #include <ucontext.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KEEP_STDERR 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define KEEP_STDERR 1
-#endif
-#endif
-
 /*
  * ThreadSanitizer still has in its memory, a copy too, which threads of the application touched what before the
  * fork: an engine that touches the same addresses, in other memory, would be told of races with them.
  */
-#if defined(__SANITIZE_THREAD__)
-#define IGNORES_RACES 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IGNORES_RACES 1
-#endif
-#endif
-#ifdef IGNORES_RACES
+#if HAS_TSAN
 void AnnotateIgnoreReadsBegin(const char *file, int line);
 void AnnotateIgnoreWritesBegin(const char *file, int line);
 #endif
@@ -291,7 +292,7 @@ static void engine_init(uint32_t i)
 	sigset_t set;
 
 	set_name("svm-soft-engine");
-#ifdef IGNORES_RACES
+#if HAS_TSAN
 	AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
 	AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
 #endif
@@ -490,9 +491,15 @@ static int close_others(int *fds, unsigned int n)
 static int close_foreign_fds(void)
 {
 	int fds[] = {
-		proc.args.ctl_fd,   proc.args.memory_fd, proc.args.host_fd,   proc.args.event_fd,
-		proc.args.fault_fd, proc.args.sync_fd,	 proc.args.parent_fd, proc.args.life_fd,
-#ifdef KEEP_STDERR
+		proc.args.ctl_fd,
+		proc.args.memory_fd,
+		proc.args.host_fd,
+		proc.args.event_fd,
+		proc.args.fault_fd,
+		proc.args.sync_fd,
+		proc.args.parent_fd,
+		proc.args.life_fd,
+#if HAS_ASAN || HAS_TSAN
 		STDERR_FILENO, /* for what the sanitizer has to say about a kernel */
 #endif
 	};
