@@ -526,6 +526,16 @@ static int advise_memory(uint64_t addr, uint64_t size, int advice)
 	return ret == -ENOMEM ? -EOPNOTSUPP : ret;
 }
 
+/*
+ * Split the huge page that this page is a part of, unless another process maps it, too: what MADV_COLD does where it gets
+ * only a part of one (Linux 7.3, mm/madvise.c:madvise_cold_or_pageout_pte_range()). It is not bad where that fails: locked
+ * memory has EINVAL.
+ */
+void svm_host_split_huge(uint64_t addr)
+{
+	(void)svm_sys->madvise(svm_ptr(addr), SVM_PAGE_BYTES, MADV_COLD);
+}
+
 int svm_host_register(struct svm_host *host, uint64_t addr, uint64_t size, uint64_t *ret_stash)
 {
 	uint64_t stash;
@@ -548,6 +558,12 @@ int svm_host_register(struct svm_host *host, uint64_t addr, uint64_t size, uint6
 	ret = advise_memory(addr, size, MADV_DONTFORK);
 	if (ret < 0)
 		goto err_unmap_stash;
+	/* Huge pages that lie across the edges: a process forked from now on would share their other part, see
+	 * host_private.c:revoke_by_move(). */
+	if (addr % BLOCK)
+		svm_host_split_huge(addr);
+	if ((addr + size) % BLOCK)
+		svm_host_split_huge(addr + size - SVM_PAGE_BYTES);
 	ret = svm_uffd_register(&host->reg_uffd, addr, size, SVM_UFFD_MISSING | SVM_UFFD_WP);
 	if (ret < 0) {
 		/* Other errors than these are about the memory: it vanished, or has a special kind. */

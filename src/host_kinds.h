@@ -44,6 +44,8 @@ const struct svm_uffd *svm_host_uffd(const struct svm_host *host,
 				     const struct svm_host_block *block);
 /* May MADV_DONTNEED be used on the user view of block? (It would wait for the reader of events.) */
 bool svm_host_can_zap(const struct svm_host *host, const struct svm_host_block *block);
+/* Split the huge page that the page at addr is a part of, where it is ours alone. */
+void svm_host_split_huge(uint64_t addr);
 /* MADV_DONTNEED of a view of ours, locked in memory or not. Holes are no error. */
 int svm_host_zap(uint64_t addr, uint64_t size);
 /* New pages of [addr, addr + size) go to node; -1: anywhere. */

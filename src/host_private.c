@@ -230,6 +230,12 @@ static int revoke_refused(struct svm_host *host, struct svm_host_block *block, u
 	return revoke_by_copy(host, block, page, 1, gone);
 }
 
+/*
+ * Two things besides pins are EBUSY. Pages that a child maps, too, from a fork before they were registered: break_sharing().
+ * And pages of a huge page whose first page a child maps, or has mapped: the kernel asks the first one whether all are ours
+ * (Linux 7.3, mm/userfaultfd.c:move_pages_ptes()). A write to it would not help where it is not of this memory, so the huge
+ * page is split.
+ */
 static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, unsigned int first,
 			  unsigned int n, struct svm_mask *gone)
 {
@@ -238,6 +244,7 @@ static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, u
 	unsigned int step = n;	     /* pages to ask for at once */
 	unsigned int broken = first; /* sharing was broken, or tried to be, up to here */
 	bool cleared = false;	     /* pages that were in the stash unasked are gone */
+	bool split = false;	     /* tried since a page was last moved */
 	int first_error = 0;
 
 	while (page < end) {
@@ -254,6 +261,7 @@ static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, u
 		page += n_done;
 		want -= n_done;
 		step = SVM_BLOCK_PAGES;
+		split = split && n_done == 0;
 		if (ret == 0)
 			continue;
 
@@ -272,6 +280,11 @@ static int revoke_by_move(struct svm_host *host, struct svm_host_block *block, u
 			broken = page + break_sharing(block, page, page + want);
 			if (broken > page)
 				continue;
+		}
+		if (ret == -EBUSY && !split) {
+			split = true;
+			svm_host_split_huge(svm_host_user(block, page));
+			continue;
 		}
 		/* From here on page by page, as long as pages refuse. */
 		step = 1;

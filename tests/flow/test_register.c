@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #define KIB  UINT64_C(1024)
 #define MIB  (UINT64_C(1) << 20)
@@ -21,6 +23,29 @@ static uint8_t *map_memory(uint64_t size)
 
 	assert_ptr_not_equal(map, MAP_FAILED);
 	return map;
+}
+
+/* Is there a huge page in its mapping? */
+static bool is_huge(const uint8_t *addr)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	char line[512];
+	bool inside = false;
+	bool found = false;
+
+	assert_non_null(file);
+	while (!found && fgets(line, sizeof(line), file)) {
+		unsigned long start;
+		unsigned long end;
+		unsigned long kb;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			inside = start <= (uintptr_t)addr && (uintptr_t)addr < end;
+		else if (inside && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
+			found = kb > 0;
+	}
+	(void)fclose(file);
+	return found;
 }
 
 static bool has_events(struct svm_fixture *f)
@@ -97,6 +122,82 @@ static void partly_populated(struct svm_fixture *f)
 	assert_int_equal(wrong, 0);
 	assert_int_equal(svm_unregister(f->space, data, 2 * MIB), 0);
 	munmap(data, 2 * MIB);
+}
+
+static pid_t fork_sleeper(void)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+static void end_sleeper(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/*
+ * Huge pages are the kernel's affair: one may lie across the edge of what is registered, and a child of the process map
+ * the other part, or have mapped all of it. Pages of it move like any others.
+ */
+static void part_of_a_huge_page(struct svm_fixture *f)
+{
+	uint8_t *map = map_memory(4 * MIB);
+	uint8_t *huge = (uint8_t *)(((uintptr_t)map + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1));
+	uint8_t *data = huge + MIB / 2;
+	struct svm_device *device;
+	bool got = false;
+
+	fixture_space(f, NULL);
+	device = fixture_open(f, f->device);
+	for (unsigned int forks = 0; forks < 4; forks++) {
+		pid_t before = 0;
+		pid_t after = 0;
+
+		(void)madvise(huge, 2 * MIB, MADV_HUGEPAGE);
+		fixture_fill(huge, 2 * MIB, 1);
+		got = got || is_huge(huge);
+		if (forks & 1u)
+			before = fork_sleeper();
+		/* Ended: then what was shared is ours alone again, page by page as it is written. */
+		if (forks & 2u && before) {
+			end_sleeper(before);
+			before = 0;
+			fixture_fill(data, MIB, 1);
+		}
+		assert_int_equal(svm_register(f->space, data, MIB, 0), 0);
+		if (forks != 1)
+			after = fork_sleeper();
+		for (unsigned int i = 2; i < 4; i++) {
+			assert_int_equal(svm_prefetch(f->space, data, MIB,
+						      svm_device_location(device), NULL),
+					 0);
+			fixture_assert_at(f, data, MIB, 1, false);
+			fixture_fill_on(f, device, data, MIB, i);
+			fixture_check(data, MIB, i);
+		}
+		assert_int_equal(svm_unregister(f->space, data, MIB), 0);
+		fixture_check(data, MIB, 3);
+		fixture_check(huge, MIB / 2, 1);
+		if (before)
+			end_sleeper(before);
+		if (after)
+			end_sleeper(after);
+		/* A new one. */
+		assert_int_equal(madvise(huge, 2 * MIB, MADV_DONTNEED), 0);
+	}
+	munmap(map, 4 * MIB);
+	if (!got) {
+		print_message("the kernel gave no huge page\n");
+		skip();
+	}
 }
 
 static void several_in_one_block(struct svm_fixture *f)
@@ -552,6 +653,7 @@ int main(int argc, char **argv)
 	static const struct svm_fixture_case cases[] = {
 		FIXTURE_CASE(bytes_are_kept, FIXTURE_VARIANTS),
 		FIXTURE_CASE(partly_populated, FIXTURE_VARIANTS),
+		FIXTURE_CASE(part_of_a_huge_page, FIXTURE_BOTH),
 		FIXTURE_CASE(several_in_one_block, FIXTURE_VARIANTS),
 		FIXTURE_CASE(heap_memory, FIXTURE_VARIANTS),
 		FIXTURE_CASE(other_kinds_are_refused, FIXTURE_VARIANTS),
