@@ -87,6 +87,7 @@ struct svm_request {
 	bool placed;
 	int numa_node;
 	uint32_t n_again;	 /* times that the address space was changing */
+	uint32_t n_busy;	 /* times that somebody referred to a page */
 	uint64_t again_ns;	 /* not 0: try again then */
 	uint16_t followers;	 /* devices (by id) to map for when it is done */
 	struct svm_mask pages;	 /* what is wanted */

@@ -13,6 +13,8 @@
 /* How long to wait where the address space is changing, and how often: a second in all. */
 #define AGAIN_NS  UINT64_C(200000)
 #define AGAIN_MAX 5000u
+/* Waits for a page that somebody refers to: the first is AGAIN_NS, each next one twice as long, 25 ms in all. */
+#define BUSY_MAX 7u
 
 enum verdict {
 	VERDICT_DONE,  /* request->status says how */
@@ -1119,6 +1121,21 @@ static bool tries_again(struct svm_request *request, int error)
 	return true;
 }
 
+/*
+ * LOCKING: block. A page that the kernel does not move because somebody refers to it. As a rule that is over in a moment:
+ * another thread's fault, or its munmap(), on any page of the same huge page, of which the kernel asks that nobody refers
+ * to any part of it (Linux 7.3.4 and stable kernels of that time, mm/userfaultfd.c:move_pages_ptes(): EBUSY where older ones
+ * tried for ever). Who has pinned it for DMA keeps it for as long as he likes.
+ */
+static bool waits_for_reference(struct svm_request *request, int error)
+{
+	if (error != -EBUSY || (request->flags & SVM_REQUEST_TRY) || request->n_busy == BUSY_MAX)
+		return false;
+	request->again_ns = svm_sys->clock_ns() + (AGAIN_NS << request->n_busy);
+	request->n_busy++;
+	return true;
+}
+
 /* LOCKING: block. It does not, yet; nobody may overtake it, who would see what it is to take away. */
 static bool waits_to_try(struct svm_request *request)
 {
@@ -1303,7 +1320,8 @@ static void end_transition(struct svm_transition *t, struct svm_list *finished)
 		svm_mask_zero(&request->left);
 	/* What could not be saved or poisoned is dealt with when it is touched. Loss of a device concerns those who
 	 * want that device; the others find the pages elsewhere, or poisoned. */
-	if (t->for_loss || ends_by_loss(block, error) || tries_again(request, error))
+	if (t->for_loss || ends_by_loss(block, error) || tries_again(request, error) ||
+	    waits_for_reference(request, error))
 		error = 0;
 	else if (error == 0 && request->kind == SVM_REQUEST_LEAVE)
 		svm_history_evicted(&block->history, svm_sys->clock_ns());

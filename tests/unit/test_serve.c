@@ -1833,6 +1833,65 @@ static void a_loss_is_noticed_without_a_touch(struct svm_fixture *f)
 	fake_unplug();
 }
 
+/* Somebody refers to a page: the kernel does not move it meanwhile. */
+static _Atomic unsigned int n_referred;
+
+static int referring_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (request == SVM_UFFDIO_MOVE && n_referred > 0) {
+		n_referred--;
+		return -EBUSY;
+	}
+	return svm_sys_real.ioctl(fd, request, arg);
+}
+
+static int acquire_page(struct flow *flow, char *p)
+{
+	struct svm_access_range range = { .addr = p, .size = PAGE, .access = SVM_ACCESS_WRITE };
+	struct svm_access *access = NULL;
+	int r = svm_acquire(flow->device, &range, 1, 0, &access, NULL);
+
+	if (access)
+		assert_int_equal(svm_release(access, NULL), 0);
+	return r;
+}
+
+/* For a moment, which is waited for; or for ever, which is told. */
+static void a_page_that_somebody_refers_to_is_waited_for(struct svm_fixture *f)
+{
+	struct flow flow;
+	char *p;
+
+	fixture_space(f, NULL);
+	if (!fixture_space_has(f, SVM_SPACE_CAP_MOVE)) {
+		fixture_space_end(f);
+		print_message("no UFFDIO_MOVE here: nothing to fail\n");
+		skip();
+	}
+	fixture_space_end(f);
+	fake_reset();
+	sys = svm_sys_real;
+	sys.ioctl = referring_ioctl;
+	svm_sys = &sys;
+	flow = open_plain(f, "a page that is referred to");
+	p = fixture_alloc(f, BLOCK, 0);
+	memset(p, 1, BLOCK);
+	atomic_store(&n_referred, 12);
+	assert_int_equal(acquire_page(&flow, p), 0);
+	assert_int_equal(atomic_load(&n_referred), 0);
+	fixture_assert_at(f, p, PAGE, 1, false);
+	atomic_store(&n_referred, UINT32_MAX);
+	assert_int_equal(acquire_page(&flow, p + BLOCK / 2u), -EBUSY);
+	atomic_store(&n_referred, 0);
+	fixture_assert_at(f, p + BLOCK / 2u, PAGE, 0, true);
+	for (uint64_t at = 0; at < BLOCK; at++)
+		assert_int_equal(p[at], 1);
+	fixture_free(f, p);
+	finish(&flow);
+	svm_sys = &svm_sys_real;
+	fake_unplug();
+}
+
 /* The kernel refuses to take pages back. */
 static struct {
 	uint64_t start;
@@ -2238,6 +2297,7 @@ int main(int argc, char **argv)
 		FIXTURE_CASE(a_write_that_cannot_be_had_is_a_signal, FIXTURE_ONCE),
 		FIXTURE_CASE(a_touch_of_what_the_host_holds_needs_no_request, FIXTURE_ONCE),
 		FIXTURE_CASE(a_loss_is_noticed_without_a_touch, FIXTURE_ONCE),
+		FIXTURE_CASE(a_page_that_somebody_refers_to_is_waited_for, FIXTURE_ONCE),
 		FIXTURE_CASE(dropped_memory_goes_when_the_kernel_lets_it, FIXTURE_ONCE),
 		FIXTURE_CASE(a_discard_that_fails_loses_no_later_write, FIXTURE_ONCE),
 		FIXTURE_CASE(system_calls_fail_once, FIXTURE_ONCE),
