@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -567,8 +566,10 @@ static unsigned int compare(const struct svm_fixture_count *before,
 
 unsigned int fixture_leaks(struct svm_fixture *f)
 {
+	/* Asleep between looks: on one CPU the kernel's work waits for ours. */
+	static const struct timespec pause = { .tv_nsec = 200000 };
 	static struct svm_fixture_count now;
-	uint64_t deadline = now_ns() + SETTLE_NS;
+	uint64_t deadline = now_ns() + fixture_slower() * SETTLE_NS;
 
 	for (;;) {
 		count_all(&now);
@@ -576,7 +577,7 @@ unsigned int fixture_leaks(struct svm_fixture *f)
 			return 0;
 		if (now_ns() > deadline)
 			return compare(&f->before, &now, true);
-		sched_yield();
+		(void)nanosleep(&pause, NULL);
 	}
 }
 
