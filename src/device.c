@@ -123,38 +123,33 @@ static uint64_t clock_of(const struct svm_device *device)
 	return svm_sys->clock_ns() - device->stalled_ns;
 }
 
-/* LOCKING: device->lock. When the oldest wait of the library's own timelines began, be it for a point or, through any number of
- * refusals, for room; UINT64_MAX: none. Work of the application may take as long as it likes. */
-static uint64_t oldest_wait(struct svm_device *device)
+/*
+ * LOCKING: device->lock. When the oldest wait of the library's own timelines began, be it for a point or, through any number of
+ * refusals, for room; UINT64_MAX: none. Work of the application may take as long as it likes. Refusals that nobody has met
+ * since the last look, or waits on, are forgotten.
+ */
+static uint64_t look_for_oldest_wait(struct svm_device *device)
 {
 	uint64_t since = UINT64_MAX;
 
 	for (unsigned int t = 0; t < SVM_TIMELINE_WORK; t++) {
 		struct svm_timeline_state *state = &device->timelines[t];
+		bool refused = state->refused_again;
 
 		svm_list_for_each(node, &state->waiters) {
 			const struct svm_point_waiter *w =
 				svm_list_entry(node, struct svm_point_waiter, node);
 
 			since = svm_min_u64(since, w->since_ns);
-			state->refused_again |= w->for_room;
+			refused |= w->for_room;
 		}
-		if (state->refused_again && state->refused_ns)
-			since = svm_min_u64(since, state->refused_ns);
-	}
-	return since;
-}
-
-/* LOCKING: device->lock. Refusals that nobody has met, or waits on, since the last look are history. */
-static void forget_refusals(struct svm_device *device)
-{
-	for (unsigned int t = 0; t < SVM_TIMELINE_WORK; t++) {
-		struct svm_timeline_state *state = &device->timelines[t];
-
-		if (!state->refused_again)
+		if (!refused)
 			state->refused_ns = 0;
+		if (state->refused_ns)
+			since = svm_min_u64(since, state->refused_ns);
 		state->refused_again = false;
 	}
+	return since;
 }
 
 static void give_up(struct svm_device *device, uint64_t ns)
@@ -212,8 +207,7 @@ static void watchdog_fired(struct svm_timer *timer)
 	if (look_at_all(device, false) || svm_device_is_lost(device))
 		return;
 	svm_lock(&device->lock);
-	since = oldest_wait(device);
-	forget_refusals(device);
+	since = look_for_oldest_wait(device);
 	now = clock_of(device);
 	svm_unlock(&device->lock);
 	if (since == UINT64_MAX)

@@ -37,7 +37,7 @@ struct svm_timeline_state {
 	uint64_t completed;
 	uint64_t submitted; /* the latest point seen */
 	uint64_t refused_ns; /* when a full queue was first met, since a call or a point got through; 0: not */
-	bool refused_again; /* or somebody waits for room: since the watchdog last looked */
+	bool refused_again; /* since the watchdog last looked */
 	uint64_t n_failures;
 	uint64_t failed[SVM_FAILURES]; /* ring: values, and what they failed with */
 	int failure[SVM_FAILURES];

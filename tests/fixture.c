@@ -564,6 +564,28 @@ static unsigned int compare(const struct svm_fixture_count *before,
 	return n;
 }
 
+unsigned long fixture_huge_kb(uint64_t addr, uint64_t size)
+{
+	char line[512];
+	unsigned long sum = 0;
+	bool inside = false;
+	FILE *file = fopen("/proc/self/smaps", "re");
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		uint64_t start;
+		uint64_t end;
+		unsigned long kb;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
+			inside = start < addr + size && end > addr;
+		else if (inside && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
+			sum += kb;
+	}
+	fclose(file);
+	return sum;
+}
+
 unsigned int fixture_leaks(struct svm_fixture *f)
 {
 	/* Asleep between looks: on one CPU the kernel's work waits for ours. */

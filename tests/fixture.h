@@ -124,6 +124,9 @@ unsigned int fixture_leaks(struct svm_fixture *f);
 void fixture_recount(struct svm_fixture *f);
 /* Does the process run under a sanitizer? */
 bool fixture_sanitized(void);
+/* KiB of huge pages in the mappings that overlap the span (AnonHugePages of proc_pid_smaps(5)). */
+unsigned long fixture_huge_kb(uint64_t addr, uint64_t size);
+
 /* By how much this machine is slower than those for which times were chosen: SVM_TEST_SLOWER, 1 without it. */
 unsigned int fixture_slower(void);
 /*

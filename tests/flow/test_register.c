@@ -25,29 +25,6 @@ static uint8_t *map_memory(uint64_t size)
 	return map;
 }
 
-/* Is there a huge page in its mapping? */
-static bool is_huge(const uint8_t *addr)
-{
-	FILE *file = fopen("/proc/self/smaps", "re");
-	char line[512];
-	bool inside = false;
-	bool found = false;
-
-	assert_non_null(file);
-	while (!found && fgets(line, sizeof(line), file)) {
-		unsigned long start;
-		unsigned long end;
-		unsigned long kb;
-
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			inside = start <= (uintptr_t)addr && (uintptr_t)addr < end;
-		else if (inside && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
-			found = kb > 0;
-	}
-	(void)fclose(file);
-	return found;
-}
-
 static bool has_events(struct svm_fixture *f)
 {
 	/* REMOVE events need MOVE: without it the library's own MADV_DONTNEED would raise them. */
@@ -149,6 +126,17 @@ static void end_sleeper(pid_t pid)
  */
 static void part_of_a_huge_page(struct svm_fixture *f)
 {
+	/* A child from before the registration, or one that has ended by then; and one from after it. */
+	static const struct {
+		bool before;
+		bool ended;
+		bool after;
+	} children[] = {
+		{ .after = true },
+		{ .before = true },
+		{ .ended = true },
+		{ .ended = true, .after = true },
+	};
 	uint8_t *map = map_memory(4 * MIB);
 	uint8_t *huge = (uint8_t *)(((uintptr_t)map + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1));
 	uint8_t *data = huge + MIB / 2;
@@ -157,23 +145,22 @@ static void part_of_a_huge_page(struct svm_fixture *f)
 
 	fixture_space(f, NULL);
 	device = fixture_open(f, f->device);
-	for (unsigned int forks = 0; forks < 4; forks++) {
+	for (unsigned int c = 0; c < sizeof(children) / sizeof(children[0]); c++) {
 		pid_t before = 0;
 		pid_t after = 0;
 
-		(void)madvise(huge, 2 * MIB, MADV_HUGEPAGE);
+		(void)madvise(huge, 2 * MIB, MADV_HUGEPAGE); /* whether it helped is asked below */
 		fixture_fill(huge, 2 * MIB, 1);
-		got = got || is_huge(huge);
-		if (forks & 1u)
+		got |= fixture_huge_kb((uintptr_t)huge, 2 * MIB) > 0;
+		if (children[c].before)
 			before = fork_sleeper();
-		/* Ended: then what was shared is ours alone again, page by page as it is written. */
-		if (forks & 2u && before) {
-			end_sleeper(before);
-			before = 0;
+		if (children[c].ended) {
+			end_sleeper(fork_sleeper());
+			/* What was shared is ours alone again, page by page as it is written. */
 			fixture_fill(data, MIB, 1);
 		}
 		assert_int_equal(svm_register(f->space, data, MIB, 0), 0);
-		if (forks != 1)
+		if (children[c].after)
 			after = fork_sleeper();
 		for (unsigned int i = 2; i < 4; i++) {
 			assert_int_equal(svm_prefetch(f->space, data, MIB,

@@ -527,29 +527,6 @@ static bool page_is_zero(const char *page)
 	return true;
 }
 
-/* kB of huge pages in the mappings that touch [addr, addr + size). */
-static unsigned long huge_kb(uint64_t addr, uint64_t size)
-{
-	char line[512];
-	unsigned long sum = 0;
-	bool inside = false;
-	FILE *file = fopen("/proc/self/smaps", "re");
-
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file)) {
-		uint64_t start;
-		uint64_t end;
-		unsigned long kb;
-
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
-			inside = start < addr + size && end > addr;
-		else if (inside && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
-			sum += kb;
-	}
-	fclose(file);
-	return sum;
-}
-
 /* A thread that touches one byte. */
 struct toucher {
 	pthread_t thread;
@@ -964,7 +941,7 @@ static void huge_pages_stay_huge(void **state)
 	}
 	lock(&rig);
 	populate(&rig, all_pages(), true);
-	if (huge_kb(rig.block.stash, BLOCK) == 0) {
+	if (fixture_huge_kb(rig.block.stash, BLOCK) == 0) {
 		unlock(&rig);
 		end_rig(&rig);
 		print_message("the kernel gave no huge page\n");
@@ -976,10 +953,10 @@ static void huge_pages_stay_huge(void **state)
 		fake.n_moves = 0;
 		grant(&rig, all_pages(), true);
 		assert_int_equal(fake.n_moves, 1);
-		assert_int_equal(huge_kb(rig.block.user, BLOCK), 2048);
+		assert_int_equal(fixture_huge_kb(rig.block.user, BLOCK), 2048);
 		take(&rig, all_pages());
 		assert_int_equal(fake.n_moves, 2);
-		assert_int_equal(huge_kb(rig.block.stash, BLOCK), 2048);
+		assert_int_equal(fixture_huge_kb(rig.block.stash, BLOCK), 2048);
 	}
 	grant(&rig, all_pages(), true);
 	assert_int_equal(
@@ -1004,19 +981,19 @@ static void protecting_keeps_huge_pages(void **state)
 	lock(&rig);
 	populate(&rig, all_pages(), true);
 	grant(&rig, all_pages(), true);
-	if (huge_kb(rig.block.user, BLOCK) == 0) {
+	if (fixture_huge_kb(rig.block.user, BLOCK) == 0) {
 		unlock(&rig);
 		end_rig(&rig);
 		print_message("the kernel gave no huge page\n");
 		skip();
 	}
 	assert_int_equal(svm_host_protect(&rig.host, &rig.block, &all), 0);
-	assert_int_equal(huge_kb(rig.block.user, BLOCK), 2048);
+	assert_int_equal(fixture_huge_kb(rig.block.user, BLOCK), 2048);
 	grant(&rig, all_pages(), true);
-	assert_int_equal(huge_kb(rig.block.user, BLOCK), 2048);
+	assert_int_equal(fixture_huge_kb(rig.block.user, BLOCK), 2048);
 	assert_int_equal(svm_host_protect(&rig.host, &rig.block, &all), 0);
 	take(&rig, all_pages());
-	assert_int_equal(huge_kb(rig.block.stash, BLOCK), 2048);
+	assert_int_equal(fixture_huge_kb(rig.block.stash, BLOCK), 2048);
 	unlock(&rig);
 	end_rig(&rig);
 }
@@ -1306,7 +1283,7 @@ static void drop_of_a_huge_page_gives_memory_back(void **state)
 	assert_int_equal(svm_host_drop(&rig.host, &rig.block, &all, true), 0);
 	assert_true(svm_mask_empty(&rig.block.cpu));
 	assert_true(svm_mask_empty(&rig.block.back));
-	assert_int_equal(huge_kb(rig.block.user, BLOCK), 0);
+	assert_int_equal(fixture_huge_kb(rig.block.user, BLOCK), 0);
 	populate(&rig, all, true);
 	assert_true(page_is_zero(lib_at(&rig, 511)));
 	unlock(&rig);
@@ -1657,7 +1634,7 @@ static void pinned_huge_page_stays_mapped(void **state)
 	for (unsigned int p = 0; p < SVM_BLOCK_PAGES; p++)
 		fill_page(lib_at(&rig, p), p);
 	grant(&rig, all, true);
-	if (huge_kb(rig.block.user, BLOCK) == 0 || !pin(&ring, user_at(&rig, 300), PAGE)) {
+	if (fixture_huge_kb(rig.block.user, BLOCK) == 0 || !pin(&ring, user_at(&rig, 300), PAGE)) {
 		unlock(&rig);
 		end_rig(&rig);
 		print_message("no huge page, or io_uring does not register buffers here\n");

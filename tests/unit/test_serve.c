@@ -1541,49 +1541,62 @@ static void dropped_pages_go_without_a_request(struct svm_fixture *f)
 	drop_without_memory(f, true);
 }
 
-/* The address space is changing for long: a touch of a lost page still ends in a signal. */
-static _Atomic unsigned int n_changing;
+/* The kernel refuses an operation on userfaultfds, so often. */
+static struct {
+	unsigned long request;
+	int error;
+	_Atomic unsigned int n;
+} refusing;
 
-static int changing_ioctl(int fd, unsigned long request, void *arg)
+static int refusing_ioctl(int fd, unsigned long request, void *arg)
 {
-	if (request == SVM_UFFDIO_POISON && n_changing > 0) {
-		n_changing--;
-		return -EAGAIN;
+	if (request == refusing.request && refusing.n > 0) {
+		refusing.n--;
+		return refusing.error;
 	}
 	return svm_sys_real.ioctl(fd, request, arg);
 }
 
-static void needs_poison(struct svm_fixture *f)
+static void refuse(unsigned long request, int error)
+{
+	refusing.request = request;
+	refusing.error = error;
+	refusing.n = 0;
+	sys = svm_sys_real;
+	sys.ioctl = refusing_ioctl;
+	svm_sys = &sys;
+}
+
+static void needs(struct svm_fixture *f, uint32_t cap, const char *name)
 {
 	bool has;
 
 	fixture_space(f, NULL);
-	has = fixture_space_has(f, SVM_SPACE_CAP_POISON);
+	has = fixture_space_has(f, cap);
 	fixture_space_end(f);
 	if (has)
 		return;
-	print_message("no UFFDIO_POISON here: nothing to fail\n");
+	print_message("no %s here: nothing to fail\n", name);
 	skip();
 }
 
+/* The address space is changing for long: a touch of a lost page still ends in a signal. */
 static void a_lost_page_is_touched_while_memory_changes(struct svm_fixture *f)
 {
 	struct flow flow;
 	uint64_t found;
 
-	needs_poison(f);
+	needs(f, SVM_SPACE_CAP_POISON, "UFFDIO_POISON");
 	fake_reset();
-	sys = svm_sys_real;
-	sys.ioctl = changing_ioctl;
-	svm_sys = &sys;
+	refuse(SVM_UFFDIO_POISON, -EAGAIN);
 	flow = open_plain(f, "touch of a lost page");
 	flow.may_lose = true;
 	use_by_device(&flow, 0, true);
 	/* More than the tries of two calls: the one that comes with the loss, and that of the touch. */
-	n_changing = 600;
+	refusing.n = 600;
 	fake_die();
 	assert_int_equal(cpu_read(word_of(&flow, 0, 0), &found), -EFAULT);
-	assert_int_equal(n_changing, 0);
+	assert_int_equal(refusing.n, 0);
 	finish(&flow);
 	svm_sys = &svm_sys_real;
 	fake_unplug();
@@ -1596,14 +1609,12 @@ static void lost_pages_are_marked_before_memory_is_given_back(struct svm_fixture
 	uint64_t found;
 	char *map;
 
-	needs_poison(f);
+	needs(f, SVM_SPACE_CAP_POISON, "UFFDIO_POISON");
 	map = mmap(NULL, 16u * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(map, MAP_FAILED);
 	memset(map, 5, 16u * PAGE);
 	fake_reset();
-	sys = svm_sys_real;
-	sys.ioctl = changing_ioctl;
-	svm_sys = &sys;
+	refuse(SVM_UFFDIO_POISON, -EAGAIN);
 	fake.caps = caps_of[1];
 	flow = open_plain(f, "given back with lost pages");
 	flow.may_lose = true;
@@ -1611,10 +1622,10 @@ static void lost_pages_are_marked_before_memory_is_given_back(struct svm_fixture
 	assert_int_equal(
 		svm_prefetch(f->space, map, 8u * PAGE, svm_device_location(flow.device), NULL), 0);
 	/* More than the tries of one call. */
-	n_changing = 600;
+	refusing.n = 600;
 	fake_die();
 	assert_int_equal(svm_unregister(f->space, map, 16u * PAGE), -EIO);
-	assert_int_equal(n_changing, 0);
+	assert_int_equal(refusing.n, 0);
 	for (unsigned int page = 0; page < 16; page++) {
 		uint64_t *word = (uint64_t *)(void *)(map + page * PAGE);
 
@@ -1833,18 +1844,6 @@ static void a_loss_is_noticed_without_a_touch(struct svm_fixture *f)
 	fake_unplug();
 }
 
-/* Somebody refers to a page: the kernel does not move it meanwhile. */
-static _Atomic unsigned int n_referred;
-
-static int referring_ioctl(int fd, unsigned long request, void *arg)
-{
-	if (request == SVM_UFFDIO_MOVE && n_referred > 0) {
-		n_referred--;
-		return -EBUSY;
-	}
-	return svm_sys_real.ioctl(fd, request, arg);
-}
-
 static int acquire_page(struct flow *flow, char *p)
 {
 	struct svm_access_range range = { .addr = p, .size = PAGE, .access = SVM_ACCESS_WRITE };
@@ -1856,33 +1855,25 @@ static int acquire_page(struct flow *flow, char *p)
 	return r;
 }
 
-/* For a moment, which is waited for; or for ever, which is told. */
+/* Meanwhile the kernel does not move it. A moment is waited for; what lasts is told. */
 static void a_page_that_somebody_refers_to_is_waited_for(struct svm_fixture *f)
 {
 	struct flow flow;
 	char *p;
 
-	fixture_space(f, NULL);
-	if (!fixture_space_has(f, SVM_SPACE_CAP_MOVE)) {
-		fixture_space_end(f);
-		print_message("no UFFDIO_MOVE here: nothing to fail\n");
-		skip();
-	}
-	fixture_space_end(f);
+	needs(f, SVM_SPACE_CAP_MOVE, "UFFDIO_MOVE");
 	fake_reset();
-	sys = svm_sys_real;
-	sys.ioctl = referring_ioctl;
-	svm_sys = &sys;
+	refuse(SVM_UFFDIO_MOVE, -EBUSY);
 	flow = open_plain(f, "a page that is referred to");
 	p = fixture_alloc(f, BLOCK, 0);
 	memset(p, 1, BLOCK);
-	atomic_store(&n_referred, 12);
+	atomic_store(&refusing.n, 12);
 	assert_int_equal(acquire_page(&flow, p), 0);
-	assert_int_equal(atomic_load(&n_referred), 0);
+	assert_int_equal(atomic_load(&refusing.n), 0);
 	fixture_assert_at(f, p, PAGE, 1, false);
-	atomic_store(&n_referred, UINT32_MAX);
+	atomic_store(&refusing.n, UINT32_MAX);
 	assert_int_equal(acquire_page(&flow, p + BLOCK / 2u), -EBUSY);
-	atomic_store(&n_referred, 0);
+	atomic_store(&refusing.n, 0);
 	fixture_assert_at(f, p + BLOCK / 2u, PAGE, 0, true);
 	for (uint64_t at = 0; at < BLOCK; at++)
 		assert_int_equal(p[at], 1);
